@@ -1,0 +1,44 @@
+// A fixed block of fp32 (or other plain) values aligned to a cache line, zeroed when made.
+#pragma once
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "native/core/error.h"
+
+namespace personascope {
+
+template <class T>
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size) : size_(size) {
+    if (size == 0) return;
+    require(size <= (std::size_t{1} << 46) / sizeof(T), ErrorCode::out_of_memory,
+            "a block of " + std::to_string(size) + " values is too large");
+    const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
+    void* block = std::aligned_alloc(64, bytes);
+    require(block != nullptr, ErrorCode::out_of_memory, "could not allocate " + std::to_string(bytes) + " bytes");
+    std::memset(block, 0, bytes);
+    data_.reset(static_cast<T*>(block));
+  }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  T& operator[](std::size_t i) { return data_.get()[i]; }
+  const T& operator[](std::size_t i) const { return data_.get()[i]; }
+  T* begin() { return data(); }
+  T* end() { return data() + size_; }
+
+ private:
+  struct Free {
+    void operator()(T* block) const { std::free(block); }
+  };
+  std::unique_ptr<T, Free> data_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace personascope

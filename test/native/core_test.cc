@@ -1,0 +1,82 @@
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "native/core/isa.h"
+#include "native/core/random.h"
+#include "native/core/thread_pool.h"
+#include "test/native/check.h"
+
+using namespace personascope;
+
+TEST(parallel_for_covers_every_index_once) {
+  for (int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    for (std::size_t count : {0, 1, 2, 63, 1000}) {
+      for (std::size_t grain : {1, 7, 2000}) {
+        std::vector<std::atomic<int>> seen(count);
+        parallel_for(count, grain, [&](std::size_t begin, std::size_t end) {
+          for (std::size_t i = begin; i < end; ++i) ++seen[i];
+        });
+        for (auto& times : seen) CHECK_EQ(times.load(), 1);
+      }
+    }
+  }
+}
+
+TEST(parallel_for_rethrows_and_goes_on_working) {
+  set_thread_count(3);
+  CHECK_THROWS(parallel_for(100, 1, [](std::size_t i, std::size_t) {
+                 require(i != 41, ErrorCode::non_finite, "here");
+               }),
+               ErrorCode::non_finite);
+  std::atomic<int> count{0};
+  parallel_for(100, 3, [&](std::size_t begin, std::size_t end) { count += static_cast<int>(end - begin); });
+  CHECK_EQ(count.load(), 100);
+}
+
+TEST(a_region_inside_a_region_runs) {
+  set_thread_count(2);
+  std::atomic<int> count{0};
+  parallel_for(4, 1, [&](std::size_t, std::size_t) {
+    parallel_for(5, 1, [&](std::size_t, std::size_t) { ++count; });
+  });
+  CHECK_EQ(count.load(), 20);
+}
+
+TEST(thread_count_is_checked) {
+  CHECK_THROWS(set_thread_count(0), ErrorCode::invalid_argument);
+  CHECK_THROWS(set_thread_count(2000), ErrorCode::invalid_argument);
+}
+
+TEST(isa_names) {
+  for (Isa isa : kAllIsas) CHECK(parse_isa(isa_name(isa)) == isa);
+  CHECK_THROWS(parse_isa("sse9"), ErrorCode::invalid_argument);
+}
+
+// Known answers of Philox4x32-10 from the Random123 distribution (kat_vectors).
+TEST(philox_known_answers) {
+  const auto zero = Philox(0, 0).words(0);
+  CHECK_EQ(zero[0], 0x6627e8d5u);
+  CHECK_EQ(zero[1], 0xe169c58du);
+  CHECK_EQ(zero[2], 0xbc57ac4cu);
+  CHECK_EQ(zero[3], 0x9b00dbd8u);
+  const auto ones = Philox(~0ull, ~0ull).words(~0ull);
+  CHECK_EQ(ones[0], 0x408f276du);
+  CHECK_EQ(ones[1], 0x41c83b0eu);
+  CHECK_EQ(ones[2], 0xa20bc7c6u);
+  CHECK_EQ(ones[3], 0x6d5451fdu);
+}
+
+TEST(gaussian_moments) {
+  const Philox random(3, 4);
+  double sum = 0, squares = 0;
+  const int n = 200000;
+  for (int i = 0; i < n; ++i) {
+    const double x = random.gaussian(i);
+    sum += x;
+    squares += x * x;
+  }
+  CHECK_CLOSE(sum / n, 0, 5 / std::sqrt(double(n)));
+  CHECK_CLOSE(squares / n, 1, 5 * std::sqrt(2.0 / n));
+}
