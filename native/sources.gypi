@@ -6,7 +6,8 @@
       "native/core/thread_pool.cc"
     ],
     "addon_sources": [
-      "native/addon/addon.cc"
+      "native/addon/addon.cc",
+      "native/addon/job.cc"
     ],
     "test_sources": [
       "test/native/core_test.cc"

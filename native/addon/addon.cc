@@ -2,8 +2,52 @@
 // resolve promises.
 #include <napi.h>
 
-namespace {
-Napi::Object initialise(Napi::Env, Napi::Object exports) { return exports; }
-}  // namespace
+#include "native/addon/convert.h"
+#include "native/addon/job.h"
+#include "native/core/isa.h"
+#include "native/core/thread_pool.h"
 
-NODE_API_MODULE(personascope, initialise)
+namespace personascope::addon {
+namespace {
+
+Napi::Value runtime_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto result = Napi::Object::New(env);
+    result.Set("cpu", cpu_model());
+    result.Set("cpuFeatures", cpu_features());
+    result.Set("isa", isa_name(active_isa()));
+    result.Set("threads", thread_count());
+    return result;
+  });
+}
+
+Napi::Value set_threads(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    set_thread_count(static_cast<int>(whole_number(info[0], "threads", 1, 1024)));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value choose_isa(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    set_isa(parse_isa(text(info[0], "isa")));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  initialise_jobs(env);
+  exports.Set("runtimeInfo", Napi::Function::New(env, runtime_info));
+  exports.Set("setThreads", Napi::Function::New(env, set_threads));
+  exports.Set("setIsa", Napi::Function::New(env, choose_isa));
+  return exports;
+}
+
+}  // namespace
+}  // namespace personascope::addon
+
+static Napi::Object initialise_addon(Napi::Env env, Napi::Object exports) {
+  return personascope::addon::initialise(env, exports);
+}
+NODE_API_MODULE(personascope, initialise_addon)
