@@ -83,8 +83,8 @@ Span<T> optional_typed_array(const Napi::Value& value, const char* argument, std
 }
 
 inline double number(const Napi::Value& value, const char* argument) {
-  require(value.IsNumber() && std::isfinite(value.As<Napi::Number>().DoubleValue()), ErrorCode::invalid_argument,
-          std::string(argument) + ": expected a finite number");
+  require(value.IsNumber() && std::isfinite(value.As<Napi::Number>().DoubleValue()),
+          ErrorCode::invalid_argument, std::string(argument) + ": expected a finite number");
   return value.As<Napi::Number>().DoubleValue();
 }
 
@@ -92,10 +92,11 @@ inline double number(const Napi::Value& value, const char* argument) {
 inline std::uint64_t whole_number(const Napi::Value& value, const char* argument, std::uint64_t low,
                                   std::uint64_t high) {
   const double found = number(value, argument);
-  require(found == std::floor(found) && found >= static_cast<double>(low) && found <= static_cast<double>(high),
-          ErrorCode::invalid_argument,
-          std::string(argument) + ": found " + std::to_string(found) + ", expected a whole number from " +
-              std::to_string(low) + " to " + std::to_string(high));
+  require(
+      found == std::floor(found) && found >= static_cast<double>(low) && found <= static_cast<double>(high),
+      ErrorCode::invalid_argument,
+      std::string(argument) + ": found " + std::to_string(found) + ", expected a whole number from " +
+          std::to_string(low) + " to " + std::to_string(high));
   return static_cast<std::uint64_t>(found);
 }
 

@@ -142,14 +142,14 @@ void JobContext::progress(double done, double total) {
     double done, total;
   };
   auto* report = new Report{&job_, done, total};
-  const auto status =
-      job_.environment.loop.NonBlockingCall(report, [](Napi::Env env, Napi::Function, Report* received) {
-        std::unique_ptr<Report> owned(received);
-        if (env == nullptr) return;
-        Napi::HandleScope scope(env);
-        // Reports are queued before the job's end, so the job is still there.
-        owned->job->on_progress.Call({Napi::Number::New(env, owned->done), Napi::Number::New(env, owned->total)});
-      });
+  const auto status = job_.environment.loop.NonBlockingCall(report, [](Napi::Env env, Napi::Function,
+                                                                       Report* received) {
+    std::unique_ptr<Report> owned(received);
+    if (env == nullptr) return;
+    Napi::HandleScope scope(env);
+    // Reports are queued before the job's end, so the job is still there.
+    owned->job->on_progress.Call({Napi::Number::New(env, owned->done), Napi::Number::New(env, owned->total)});
+  });
   if (status != napi_ok) delete report;
 }
 

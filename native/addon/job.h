@@ -1,5 +1,5 @@
-// Asynchronous jobs: work runs on a thread of its own, never on libuv's pool nor on the event loop, and settles
-// a promise.
+// Asynchronous jobs: work runs on a thread of its own, never on libuv's pool nor on the event loop, and
+// settles a promise.
 //
 //   return start_job(env, info[2], {info.This(), info[0]}, [=](JobContext& job) -> Finish {
 //     ...native work; job.check() now and then; job.progress(done, total)...
@@ -7,8 +7,8 @@
 //   });
 //
 // `options` is undefined or {control?: Int32Array(1), onProgress?: (done, total) => void}; JavaScript raises
-// control[0] to abort. `keep` lists the JavaScript values whose memory the work uses: they are referenced until
-// the promise settles, so that garbage collection cannot take them from a running job.
+// control[0] to abort. `keep` lists the JavaScript values whose memory the work uses: they are referenced
+// until the promise settles, so that garbage collection cannot take them from a running job.
 #pragma once
 #include <napi.h>
 

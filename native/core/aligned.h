@@ -21,7 +21,8 @@ class AlignedBuffer {
             "a block of " + std::to_string(size) + " values is too large");
     const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
     void* block = std::aligned_alloc(64, bytes);
-    require(block != nullptr, ErrorCode::out_of_memory, "could not allocate " + std::to_string(bytes) + " bytes");
+    require(block != nullptr, ErrorCode::out_of_memory,
+            "could not allocate " + std::to_string(bytes) + " bytes");
     std::memset(block, 0, bytes);
     data_.reset(static_cast<T*>(block));
   }

@@ -13,8 +13,8 @@ enum class ErrorCode {
   non_finite,        // NaN or Inf in data; the message locates the first one
   io,                // the operating system refused: permission, disk full, ...
   out_of_memory,
-  aborted,           // the caller's abort flag was raised
-  internal,          // a defect of this software
+  aborted,   // the caller's abort flag was raised
+  internal,  // a defect of this software
 };
 
 // Stable spelling of a code, as JavaScript and C callers see it, e.g. "ERR_INVALID_ARGUMENT".
@@ -29,7 +29,9 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-[[noreturn]] inline void fail(ErrorCode code, const std::string& message) { throw Error(code, message); }
+[[noreturn]] inline void fail(ErrorCode code, const std::string& message) {
+  throw Error(code, message);
+}
 
 inline void require(bool holds, ErrorCode code, const std::string& message) {
   if (!holds) fail(code, message);

@@ -37,9 +37,11 @@ Isa parse_isa(const std::string& name) {
 
 bool cpu_has(Isa isa) {
   switch (isa) {
-    case Isa::reference: return true;
+    case Isa::reference:
+      return true;
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
     case Isa::avx512:
       return cpu_has(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -47,11 +49,12 @@ bool cpu_has(Isa isa) {
   return false;
 }
 
-Isa active_isa() { return static_cast<Isa>(current().load(std::memory_order_relaxed)); }
+Isa active_isa() {
+  return static_cast<Isa>(current().load(std::memory_order_relaxed));
+}
 
 void set_isa(Isa isa) {
-  require(cpu_has(isa), ErrorCode::invalid_argument,
-          std::string("this CPU does not have ") + isa_name(isa));
+  require(cpu_has(isa), ErrorCode::invalid_argument, std::string("this CPU does not have ") + isa_name(isa));
   current().store(static_cast<int>(isa), std::memory_order_relaxed);
 }
 

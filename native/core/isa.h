@@ -29,9 +29,7 @@ struct Variants {
   Fn reference;
   Fn avx2;
   Fn avx512;
-  Fn at(Isa isa) const {
-    return isa == Isa::avx512 ? avx512 : isa == Isa::avx2 ? avx2 : reference;
-  }
+  Fn at(Isa isa) const { return isa == Isa::avx512 ? avx512 : isa == Isa::avx2 ? avx2 : reference; }
   Fn active() const { return at(active_isa()); }
 };
 

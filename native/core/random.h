@@ -13,8 +13,9 @@ class Philox {
 
   // Four independent uniform 32-bit words for one index.
   std::array<std::uint32_t, 4> words(std::uint64_t index) const {
-    std::array<std::uint32_t, 4> c = {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                                      static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)};
+    std::array<std::uint32_t, 4> c = {
+        static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+        static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)};
     std::uint32_t k0 = static_cast<std::uint32_t>(seed_), k1 = static_cast<std::uint32_t>(seed_ >> 32);
     for (int round = 0; round < 10; ++round) {
       const std::uint64_t p0 = 0xD2511F53ull * c[0], p1 = 0xCD9E8D57ull * c[2];

@@ -83,7 +83,8 @@ class Pool {
     }
     wake_.notify_all();
     region.work();
-    // Workers that have not come yet are not waited for; those inside must leave before the region's memory goes.
+    // Workers that have not come yet are not waited for; those inside must leave before the region's memory
+    // goes.
     std::unique_lock lock(mutex_);
     region_ = nullptr;
     left_.wait(lock, [&] { return inside_ == 0; });
@@ -145,7 +146,9 @@ Global& global() {
 
 }  // namespace
 
-int thread_count() { return global().threads; }
+int thread_count() {
+  return global().threads;
+}
 
 void set_thread_count(int count) {
   require(count >= 1 && count <= 1024, ErrorCode::invalid_argument,
@@ -178,6 +181,8 @@ void parallel_for(std::size_t count, std::size_t grain,
   if (region.failed) std::rethrow_exception(region.error);
 }
 
-int thread_index() { return t_index; }
+int thread_index() {
+  return t_index;
+}
 
 }  // namespace personascope

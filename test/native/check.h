@@ -36,43 +36,45 @@ inline void report(const char* file, int line, const std::string& what) {
 
 }  // namespace check
 
-#define TEST(name)                                              \
-  static void test_##name();                                    \
-  static check::Register register_##name{#name, test_##name};   \
+#define TEST(name)                                            \
+  static void test_##name();                                  \
+  static check::Register register_##name{#name, test_##name}; \
   static void test_##name()
 
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                                          \
+  do {                                                                            \
     if (!(condition)) check::report(__FILE__, __LINE__, "not true: " #condition); \
   } while (0)
 
-#define CHECK_EQ(found, expected)                                                                     \
-  do {                                                                                                \
-    const auto found_ = (found);                                                                      \
-    const auto expected_ = (expected);                                                                \
-    if (!(found_ == expected_))                                                                       \
-      check::report(__FILE__, __LINE__, std::string(#found) + " == " + std::to_string(found_) +       \
-                                            ", expected " + std::to_string(expected_));               \
+#define CHECK_EQ(found, expected)                                                           \
+  do {                                                                                      \
+    const auto found_ = (found);                                                            \
+    const auto expected_ = (expected);                                                      \
+    if (!(found_ == expected_))                                                             \
+      check::report(__FILE__, __LINE__,                                                     \
+                    std::string(#found) + " == " + std::to_string(found_) + ", expected " + \
+                        std::to_string(expected_));                                         \
   } while (0)
 
 // |found - expected| <= tolerance; a NaN on either side fails.
-#define CHECK_CLOSE(found, expected, tolerance)                                                          \
-  do {                                                                                                   \
-    const double found_ = (found), expected_ = (expected), tolerance_ = (tolerance);                     \
-    if (!(std::fabs(found_ - expected_) <= tolerance_))                                                  \
-      check::report(__FILE__, __LINE__, std::string(#found) + " == " + std::to_string(found_) + ", expected " + \
-                                            std::to_string(expected_) + " within " + std::to_string(tolerance_)); \
+#define CHECK_CLOSE(found, expected, tolerance)                                               \
+  do {                                                                                        \
+    const double found_ = (found), expected_ = (expected), tolerance_ = (tolerance);          \
+    if (!(std::fabs(found_ - expected_) <= tolerance_))                                       \
+      check::report(__FILE__, __LINE__,                                                       \
+                    std::string(#found) + " == " + std::to_string(found_) + ", expected " +   \
+                        std::to_string(expected_) + " within " + std::to_string(tolerance_)); \
   } while (0)
 
-#define CHECK_THROWS(expression, error_code)                                                        \
-  do {                                                                                              \
-    bool threw_ = false;                                                                            \
-    try {                                                                                           \
-      (void)(expression);                                                                           \
-    } catch (const personascope::Error& error) {                                                    \
-      threw_ = error.code() == (error_code);                                                        \
-    }                                                                                               \
-    if (!threw_) check::report(__FILE__, __LINE__, #expression " did not throw " #error_code);      \
+#define CHECK_THROWS(expression, error_code)                                                   \
+  do {                                                                                         \
+    bool threw_ = false;                                                                       \
+    try {                                                                                      \
+      (void)(expression);                                                                      \
+    } catch (const personascope::Error& error) {                                               \
+      threw_ = error.code() == (error_code);                                                   \
+    }                                                                                          \
+    if (!threw_) check::report(__FILE__, __LINE__, #expression " did not throw " #error_code); \
   } while (0)
 
 int main(int argc, char** argv) {

@@ -26,10 +26,10 @@ TEST(parallel_for_covers_every_index_once) {
 
 TEST(parallel_for_rethrows_and_goes_on_working) {
   set_thread_count(3);
-  CHECK_THROWS(parallel_for(100, 1, [](std::size_t i, std::size_t) {
-                 require(i != 41, ErrorCode::non_finite, "here");
-               }),
-               ErrorCode::non_finite);
+  CHECK_THROWS(
+      parallel_for(100, 1,
+                   [](std::size_t i, std::size_t) { require(i != 41, ErrorCode::non_finite, "here"); }),
+      ErrorCode::non_finite);
   std::atomic<int> count{0};
   parallel_for(100, 3, [&](std::size_t begin, std::size_t end) { count += static_cast<int>(end - begin); });
   CHECK_EQ(count.load(), 100);
