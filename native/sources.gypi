@@ -18,6 +18,7 @@
       "native/kernels/optimizer/dispatch.cc",
       "native/kernels/optimizer/reference.cc",
       "native/core/error.cc",
+      "native/core/finite.cc",
       "native/core/isa.cc",
       "native/core/mapped_file.cc",
       "native/core/thread_pool.cc",
@@ -25,10 +26,12 @@
     ],
     "addon_sources": [
       "native/addon/addon.cc",
-      "native/addon/job.cc"
+      "native/addon/job.cc",
+      "native/addon/safetensors.cc"
     ],
     "test_sources": [
       "test/native/core_test.cc",
+      "test/native/finite_test.cc",
       "test/native/io/safetensors_test.cc"
     ]
   }

@@ -4,6 +4,7 @@
 
 #include "native/addon/convert.h"
 #include "native/addon/job.h"
+#include "native/addon/modules.h"
 #include "native/core/isa.h"
 #include "native/core/thread_pool.h"
 
@@ -41,6 +42,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("runtimeInfo", Napi::Function::New(env, runtime_info));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("setIsa", Napi::Function::New(env, choose_isa));
+  initialise_safetensors(env, exports);
   return exports;
 }
 

@@ -1,0 +1,9 @@
+// What each file of the addon registers; called once per environment by addon.cc.
+#pragma once
+#include <napi.h>
+
+namespace personascope::addon {
+
+void initialise_safetensors(Napi::Env env, Napi::Object exports);
+
+}  // namespace personascope::addon
