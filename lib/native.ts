@@ -6,6 +6,7 @@ import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PersonascopeError } from './core/errors.js'
+import type { NativeJobOptions } from './core/task.js'
 
 export interface NativeRuntimeInfo {
   cpu: string
@@ -14,10 +15,22 @@ export interface NativeRuntimeInfo {
   threads: number
 }
 
+/** native/addon/safetensors.cc */
+export interface NativeSafetensorsFile {
+  metadata(): [string, string][]
+  tensors(): { name: string; dtype: string; shape: number[]; byteLength: number }[]
+  bytes(): Uint8Array
+  view(name: string): Float32Array | Uint32Array | Int32Array | Uint8Array
+  readF32(name: string, options: NativeJobOptions): Promise<Float32Array>
+}
+
 export interface NativeAddon {
   runtimeInfo(): NativeRuntimeInfo
   setThreads(threads: number): void
   setIsa(isa: string): void
+  SafetensorsFile: new (path: string) => NativeSafetensorsFile
+  /** Index of the first NaN or infinity, or -1. */
+  firstNonFinite(values: Float32Array): number
 }
 
 function load(): NativeAddon {
