@@ -1,0 +1,175 @@
+import { cp, open, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { ActivationStore, type BatchOptions, type StoreBatch } from '../../lib/activations/store.js'
+import { ActivationStoreWriter, type StoredActivations } from '../../lib/activations/writer.js'
+import { temporaryFolder } from '../io/temporary-folder.js'
+
+const dModel = 5
+const options = {
+  dModel,
+  hook: { point: 'resid_mid', layer: 1 },
+  model: 'm',
+  shardBytes: 900 * dModel * 4,
+} as const
+
+/** Sequences of `lengths` tokens; the value of a row tells its sequence (over all), position and component. */
+function captured(base: number, lengths: readonly number[]): StoredActivations {
+  const rows = lengths.reduce((a, b) => a + b, 0)
+  const sequence = Uint32Array.from(lengths.flatMap((length, i) => Array(length).fill(i)))
+  const position = Uint32Array.from(lengths.flatMap((length) => Array.from({ length }, (_, i) => i)))
+  const values = new Float32Array(rows * dModel)
+  for (let row = 0; row < rows; row++)
+    for (let j = 0; j < dModel; j++)
+      values[row * dModel + j] = (base + sequence[row]!) * 100 + position[row]! + j / 8
+  return { values, rows, dModel, sequence, position, tokens: Int32Array.from(position, (p) => p * 3) }
+}
+
+const batchLengths = Array.from({ length: 30 }, (_, i) => [10 + i, 0, 37, 1 + (i % 3)])
+
+async function fill(writer: ActivationStoreWriter, first = 0, until = batchLengths.length): Promise<void> {
+  for (let i = first; i < until; i++) await writer.append(captured(i * 4, batchLengths[i]!), { sequences: 4 })
+}
+
+async function makeStore(folder: string): Promise<ActivationStore> {
+  const writer = await ActivationStoreWriter.create(folder, options)
+  await fill(writer)
+  await writer.close()
+  return ActivationStore.open(folder)
+}
+
+async function collect(store: ActivationStore, batch: BatchOptions): Promise<StoreBatch[]> {
+  const all: StoreBatch[] = []
+  for await (const one of store.batches(batch)) all.push(one)
+  return all
+}
+
+/** Every row says where it comes from; checks all fields of a batch against that. */
+function expectTrue(batch: StoreBatch): void {
+  expect(batch.values.length).toBe(batch.rows * dModel)
+  for (let i = 0; i < batch.rows; i++) {
+    const expected = batch.sequence[i]! * 100 + batch.position[i]!
+    expect(batch.values[i * dModel]).toBe(expected)
+    expect(batch.values[i * dModel + dModel - 1]).toBe(Math.fround(expected + (dModel - 1) / 8))
+    expect(batch.tokens[i]).toBe(batch.position[i]! * 3)
+  }
+}
+
+const totalRows = batchLengths.flat().reduce((a, b) => a + b, 0)
+
+describe('a store', () => {
+  it('gives back every row in order, over several shards', async () => {
+    const folder = await temporaryFolder()
+    const store = await makeStore(folder)
+    expect((await readdir(folder)).filter((name) => name.startsWith('shard')).length).toBeGreaterThan(1)
+    expect(store).toMatchObject({ rows: totalRows, sequences: 120, dModel, model: 'm' })
+    expect(store.hook).toEqual({ point: 'resid_mid', layer: 1 })
+    for (const batchSize of [1, 7, 300, totalRows + 1]) {
+      const batches = await collect(store, { batchSize })
+      for (const batch of batches) expectTrue(batch)
+      expect(batches.flatMap((batch) => [...batch.ids])).toEqual(
+        Array.from({ length: totalRows }, (_, i) => i),
+      )
+      expect(batches.slice(0, -1).every((batch) => batch.rows === batchSize)).toBe(true)
+    }
+  })
+
+  it('shuffles: every row once an epoch, the same for the same seed, another order for another', async () => {
+    const store = await makeStore(await temporaryFolder())
+    for (const shuffleRows of [1, 600, 1 << 22]) {
+      const ids = async (shuffle: number, epochs = 1): Promise<number[]> => {
+        const batches = await collect(store, { batchSize: 64, shuffle, shuffleRows, epochs })
+        for (const batch of batches) expectTrue(batch)
+        return batches.flatMap((batch) => [...batch.ids])
+      }
+      const once = await ids(3)
+      const sorted = Array.from({ length: totalRows }, (_, i) => i)
+      expect(once).not.toEqual(sorted)
+      expect(once.toSorted((a, b) => a - b)).toEqual(sorted)
+      expect(await ids(3)).toEqual(once)
+      expect(await ids(4)).not.toEqual(once)
+      const twice = await ids(3, 2)
+      expect(twice.slice(0, totalRows)).toEqual(once)
+      expect(twice.slice(totalRows)).not.toEqual(once)
+      expect(twice.slice(totalRows).toSorted((a, b) => a - b)).toEqual(sorted)
+    }
+    const full = await collect(store, { batchSize: 64, shuffle: 1, dropLast: true })
+    expect(full.length).toBe(Math.floor(totalRows / 64))
+    expect(full.every((batch) => batch.rows === 64)).toBe(true)
+  })
+
+  it('goes on after a killed writer and becomes the same, byte for byte', async () => {
+    const folder = await temporaryFolder()
+    const whole = join(folder, 'whole')
+    const broken = join(folder, 'broken')
+    await makeStore(whole)
+    const writer = await ActivationStoreWriter.create(broken, options)
+    await fill(writer, 0, 25) // and never closed: what is pending is lost
+    await writeFile(join(broken, '.shard-00009.safetensors.00.partial'), 'half')
+    await expect(ActivationStore.open(broken)).rejects.toThrow(/not complete/)
+    expect((await ActivationStore.open(broken, { partial: true })).rows).toBe(writer.rows)
+    const resumed = await ActivationStoreWriter.resume(broken, options)
+    expect(resumed.sequences).toBe(writer.sequences)
+    expect(resumed.sequences).toBeGreaterThan(0)
+    expect(resumed.sequences).toBeLessThan(100)
+    await fill(resumed, resumed.sequences / 4)
+    await resumed.close()
+    const names = (await readdir(whole)).toSorted()
+    expect((await readdir(broken)).toSorted()).toEqual(names)
+    for (const name of names)
+      expect((await readFile(join(broken, name))).equals(await readFile(join(whole, name)))).toBe(true)
+  })
+})
+
+const flip = async (path: string): Promise<void> => {
+  const file = await open(join(path, 'shard-00001.safetensors'), 'r+')
+  await file.write(Buffer.from([7]), 0, 1, 5000)
+  await file.close()
+}
+
+const edit = (from: RegExp, to: string) => async (path: string) =>
+  writeFile(join(path, 'index.json'), (await readFile(join(path, 'index.json'), 'utf8')).replace(from, to))
+
+describe('refusals', () => {
+  it('locate NaN and Inf', async () => {
+    const writer = await ActivationStoreWriter.create(await temporaryFolder(), options)
+    const batch = captured(0, [4, 6])
+    batch.values[7 * dModel + 2] = Number.NaN
+    await expect(writer.append(batch)).rejects.toMatchObject({
+      code: 'ERR_NON_FINITE',
+      message: 'activation NaN in component 2 of sequence 1, position 3',
+    })
+  })
+
+  it('of batches that do not fit', async () => {
+    const folder = await temporaryFolder()
+    const writer = await ActivationStoreWriter.create(folder, options)
+    const batch = captured(0, [4, 6])
+    await expect(writer.append({ ...batch, dModel: 4 })).rejects.toThrow(/width 4, expected 5/)
+    await expect(writer.append({ ...batch, rows: 9 })).rejects.toThrow(/values: found 50 values, expected 45/)
+    await expect(writer.append({ ...batch, sequence: batch.sequence.toReversed() })).rejects.toThrow(/rising/)
+    await expect(writer.append(batch, { sequences: 1 })).rejects.toThrow(/rows of 2 sequences/)
+    await expect(ActivationStoreWriter.create(folder, options)).rejects.toThrow(/already holds/)
+  })
+
+  it('of damaged stores', async () => {
+    const folder = await temporaryFolder()
+    await makeStore(join(folder, 'good'))
+    const damaged = async (change: (path: string) => Promise<void>): Promise<Promise<unknown>> => {
+      const path = join(folder, `bad-${Math.random()}`)
+      await cp(join(folder, 'good'), path, { recursive: true })
+      await change(path)
+      return ActivationStore.open(path).then((store) => collect(store, {}))
+    }
+    await expect(damaged(flip)).rejects.toThrow(/shard-00001\.safetensors: its SHA-256/)
+    await expect(damaged(edit(/"dModel": 5/, '"dModel": 6'))).rejects.toThrow(/expected \[\d+, 6\]/)
+    await expect(damaged(edit(/"version": 1/, '"version": 2'))).rejects.toThrow(/index\.json: version/)
+    await expect(damaged(edit(/"file": "shard-00000/, '"file": "../shard-00000'))).rejects.toThrow(
+      /index\.json: shards\.0\.file/,
+    )
+    await expect(damaged(edit(/"rows": \d+,\n {2}"complete/, '"rows": 1,\n  "complete'))).rejects.toThrow(
+      /rows: found 1, but its shards have/,
+    )
+    await expect(ActivationStore.open(join(folder, 'none'))).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' })
+  })
+})
