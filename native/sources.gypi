@@ -1,8 +1,15 @@
 {
   "variables": {
     "core_sources": [
+      "native/kernels/encode/avx2.cc",
+      "native/kernels/encode/avx512.cc",
+      "native/kernels/encode/candidates.cc",
+      "native/kernels/encode/dispatch.cc",
+      "native/kernels/encode/reference.cc",
       "native/kernels/gemm/dispatch.cc",
       "native/kernels/gemm/reference.cc",
+      "native/kernels/gemm/avx2.cc",
+      "native/kernels/gemm/avx512.cc",
       "native/kernels/attention/dispatch.cc",
       "native/kernels/attention/reference.cc",
       "native/kernels/norm/dispatch.cc",
@@ -30,7 +37,9 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/kernels/gemm_test.cc",
       "test/native/core_test.cc",
+      "test/native/kernels/encode_test.cc",
       "test/native/finite_test.cc",
       "test/native/io/safetensors_test.cc"
     ]

@@ -143,7 +143,7 @@ void run_slab(const GemmArgs& g, const GemmKernels& kernels, const Slab& slab) {
 }  // namespace
 
 const Variants<GemmKernels>& gemm_variants() {
-  static const Variants<GemmKernels> variants = {gemm_reference, gemm_reference, gemm_reference};
+  static const Variants<GemmKernels> variants = {gemm_reference, gemm_avx2, gemm_avx512};
   return variants;
 }
 
