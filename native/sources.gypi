@@ -1,6 +1,19 @@
 {
   "variables": {
     "core_sources": [
+      "native/transformer/backward.cc",
+      "native/transformer/checkpoint.cc",
+      "native/transformer/config.cc",
+      "native/transformer/draw.cc",
+      "native/transformer/head.cc",
+      "native/transformer/inference.cc",
+      "native/transformer/interventions.cc",
+      "native/transformer/layout.cc",
+      "native/transformer/lora.cc",
+      "native/transformer/model.cc",
+      "native/transformer/pass.cc",
+      "native/transformer/sampler.cc",
+      "native/transformer/trainer.cc",
       "native/kernels/encode/avx2.cc",
       "native/kernels/encode/avx512.cc",
       "native/kernels/encode/candidates.cc",
@@ -28,12 +41,15 @@
       "native/core/finite.cc",
       "native/core/isa.cc",
       "native/core/mapped_file.cc",
+      "native/core/rows.cc",
       "native/core/thread_pool.cc",
       "native/io/safetensors.cc"
     ],
     "addon_sources": [
       "native/addon/addon.cc",
       "native/addon/job.cc",
+      "native/addon/language_model.cc",
+      "native/addon/rows.cc",
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
@@ -41,6 +57,7 @@
       "test/native/core_test.cc",
       "test/native/kernels/encode_test.cc",
       "test/native/finite_test.cc",
+      "test/native/rows_test.cc",
       "test/native/io/safetensors_test.cc"
     ]
   }

@@ -4,6 +4,8 @@
 
 namespace personascope::addon {
 
+void initialise_rows(Napi::Env env, Napi::Object exports);
 void initialise_safetensors(Napi::Env env, Napi::Object exports);
+void initialise_language_model(Napi::Env env, Napi::Object exports);
 
 }  // namespace personascope::addon

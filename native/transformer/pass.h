@@ -1,0 +1,85 @@
+// One run of part of a batch (some of its sequences) through the blocks, forward, with interventions and
+// capture.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "native/transformer/batch.h"
+#include "native/transformer/interventions.h"
+#include "native/transformer/model.h"
+#include "native/transformer/workspace.h"
+
+namespace personascope {
+
+// Rows of the residual stream at a hook, after its interventions, or of a gradient there.
+struct Capture {
+  Hook hook;
+  const std::uint8_t* mask = nullptr;         // [rows of the batch]; null: every row
+  const std::size_t* first_output = nullptr;  // [sequences], where the first wanted row of a sequence goes
+  float* out = nullptr;                       // [wanted rows, d]
+};
+
+struct Pass {
+  const Transformer& model;
+  Workspace& workspace;
+  const Batch& batch;
+  std::size_t first = 0, last = 0;  // sequences [first, last)
+  const std::vector<Intervention>& interventions;
+  const Capture* capture = nullptr;
+  bool keep = false;  // keep every block's state for the backward pass
+  std::size_t rows = 0;
+  RowMap map;
+  // Called after the attention of each block, while its queries, keys and values are at hand.
+  std::function<void(std::size_t layer, const BlockState& state)> on_block;
+
+  Pass(const Transformer& model, Workspace& workspace, const Batch& batch, std::size_t first,
+       std::size_t last, const std::vector<Intervention>& interventions, const Capture* capture, bool keep);
+
+  // Runs the embedding and the blocks up to the hook of `height` (2 layers = all) and returns the residual
+  // stream there [rows, d].
+  float* forward(std::size_t height);
+
+  // Interventions, then capture, at a hook.
+  void at_hook(Hook hook, float* x) const;
+};
+
+// Memory for the states of `count` blocks of `rows` rows.
+void reserve_states(const Transformer& model, Workspace& workspace, std::size_t count, std::size_t rows,
+                    bool keep);
+
+// y [rows, out] (+)= x W + bias + adapter; then the activation, see GemmArgs. low [rows, rank] receives x
+// A^T.
+struct LinearCall {
+  std::size_t rows = 0;
+  const float* x = nullptr;
+  std::size_t x_stride = 0;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+  bool accumulate = false;
+  Activation activation = Activation::none;
+  float* activated = nullptr;
+  std::size_t activated_stride = 0;
+  float* low = nullptr;
+};
+void apply_linear(const Transformer& model, const Linear& linear, const LinearCall& call);
+
+// normed1, qkv (rotated) of a block from x [rows, d].
+void project_qkv(const Transformer& model, std::size_t layer, BlockState& state, std::size_t rows,
+                 const float* x, const std::int32_t* positions);
+// x [rows, d] += attended through the output projection.
+void project_out(const Transformer& model, std::size_t layer, BlockState& state, std::size_t rows, float* x);
+// out [rows, d] = x + the feed-forward block of x; out may be x.
+void feed_forward(const Transformer& model, std::size_t layer, BlockState& state, std::size_t rows,
+                  const float* x, float* out);
+
+// Runs body(first, last) over parts of a batch's sequences, side by side where the model is small.
+// `part_rows` is about how many rows a part should have.
+void for_parts(const Transformer& model, const Batch& batch, std::size_t part_rows,
+               const std::function<void(std::size_t first, std::size_t last)>& body);
+
+// Throws non_finite, naming sequence and position, unless all of x [rows, d] is finite.
+void check_finite(const Pass& pass, const float* x, std::size_t width, const char* what);
+
+}  // namespace personascope
