@@ -1,7 +1,9 @@
 // AVX2: 6 x 2 vectors of C in registers (12 accumulators of 16 registers).
 #include "native/kernels/gemm/variants.h"
-#include "native/kernels/simd/lanes_avx2.h"
+
 #include "native/kernels/simd/target_avx2.h"
+
+#include "native/kernels/simd/lanes_avx2.h"
 
 namespace personascope {
 namespace {
@@ -69,7 +71,7 @@ void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const 
 
 }  // namespace
 
-const GemmKernels gemm_avx2 = {6, pack_b, pack_a, tile, block_column_sums};
+const GemmKernels gemm_avx2 = {6, 16, pack_b, pack_a, tile, block_column_sums};
 
 }  // namespace personascope
 #include "native/kernels/simd/target_end.h"

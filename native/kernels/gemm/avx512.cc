@@ -2,8 +2,10 @@
 // so that 28 multiply-adds need 16 loads a step of k. Few rows take more columns instead: a multiply-add has
 // four cycles of latency and two start each cycle, so eight accumulators are the least.
 #include "native/kernels/gemm/variants.h"
-#include "native/kernels/simd/lanes_avx512.h"
+
 #include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
 
 namespace personascope {
 namespace {
@@ -85,7 +87,7 @@ void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const 
 
 }  // namespace
 
-const GemmKernels gemm_avx512 = {14, pack_b, pack_a, tile, block_column_sums};
+const GemmKernels gemm_avx512 = {14, 32, pack_b, pack_a, tile, block_column_sums};
 
 }  // namespace personascope
 #include "native/kernels/simd/target_end.h"

@@ -14,8 +14,9 @@ namespace personascope {
 
 namespace {
 
-constexpr std::size_t kSlabFloats = std::size_t{1} << 21;  // packed B held at once: 8 MB, inside the L3
-constexpr std::size_t kRowsPerTask = 112;                  // of C; its block of A (x kGemmKBlock) stays in L2
+constexpr std::size_t kSlabFloats = std::size_t{1} << 18;  // packed B held at once: 1 MB
+constexpr std::size_t kSlabColumns = 1024;                 // of it, where k has to be cut
+constexpr std::size_t kRowsPerTask = 256;                  // of C; its block of A (x kGemmKBlock) stays in L2
 constexpr std::size_t kSerialFlops = std::size_t{1}
                                      << 18;  // below, a thread's wake-up costs more than it saves
 
@@ -84,18 +85,15 @@ void run_task(const GemmArgs& g, const GemmKernels& kernels, const Slab& slab, s
     const std::size_t depth = std::min(kGemmKBlock, slab.k - p);
     const bool start = slab.first && p == 0;
     const float* bias = start && g.bias ? g.bias + slab.column + begin : nullptr;
-    for (std::size_t i = 0; i < rows; i += height) {
-      const std::size_t row = row_begin + i, k = slab.row + p;
-      const float* a = g.transpose_a ? g.a + k * g.lda + row : g.a + row * g.lda + k;
-      const std::size_t take = std::min(height, rows - i);
-      kernels.pack_a(a, g.lda, g.transpose_a, take, depth, packed + i * depth);
-    }
-    // Two panels of B (the tile's width) stay in L1 while the rows of A pass by.
-    constexpr std::size_t kStep = 8 * kGemmPanel;
-    for (std::size_t j = 0; j < n; j += kStep) {
+    const std::size_t row = row_begin, k = slab.row + p;
+    kernels.pack_a(g.transpose_a ? g.a + k * g.lda + row : g.a + row * g.lda + k, g.lda, g.transpose_a, rows,
+                   depth, height, packed);
+    // A strip of B as wide as the tile stays in L1 while the rows of A pass by.
+    const std::size_t step = tiles == 1 ? n : kernels.columns;
+    for (std::size_t j = 0; j < n; j += step) {
       const float* panels = slab.panels + (begin + j) / kGemmPanel * slab.panel_stride + p * kGemmPanel;
       for (std::size_t i = 0; i < rows; i += height)
-        kernels.tile(std::min(height, rows - i), std::min(kStep, n - j), depth, packed + i * depth, panels,
+        kernels.tile(std::min(height, rows - i), std::min(step, n - j), depth, packed + i * depth, panels,
                      slab.panel_stride, c + i * g.ldc + j, g.ldc, g.alpha, bias ? bias + j : nullptr,
                      !start || g.accumulate);
     }
@@ -120,11 +118,11 @@ void run_slab(const GemmArgs& g, const GemmKernels& kernels, const Slab& slab) {
   // Enough tasks for all threads (a few each, so that a late one costs little), rows first: columns are split
   // only where rows are few.
   const std::size_t wanted = serial ? 1 : 4 * threads;
-  std::size_t rows_per_task = kRowsPerTask;
-  if (!serial && g.m < wanted * kRowsPerTask)
-    rows_per_task =
-        std::clamp(round_up((g.m + wanted - 1) / wanted, kernels.max_rows), kernels.max_rows, kRowsPerTask);
-  const std::size_t row_tasks = (g.m + rows_per_task - 1) / rows_per_task;
+  // Whole tiles a task, tasks of nearly equal size.
+  const std::size_t tiles = (g.m + kernels.max_rows - 1) / kernels.max_rows;
+  const std::size_t least = (g.m + kRowsPerTask - 1) / kRowsPerTask;
+  const std::size_t row_tasks = std::min(tiles, std::max(least, wanted));
+  const std::size_t rows_per_task = (g.m + row_tasks - 1) / row_tasks;
   std::size_t column_tasks =
       std::clamp<std::size_t>((wanted + row_tasks - 1) / row_tasks, 1, (slab.n + 31) / 32);
   const std::size_t columns_per_task = round_up((slab.n + column_tasks - 1) / column_tasks, 2 * kGemmPanel);
@@ -134,6 +132,7 @@ void run_slab(const GemmArgs& g, const GemmKernels& kernels, const Slab& slab) {
     for (std::size_t task = first; task < last; ++task) {
       const std::size_t row = task / column_tasks * rows_per_task;
       const std::size_t column = task % column_tasks * columns_per_task;
+      if (row >= g.m) continue;
       run_task(g, kernels, slab, row, std::min(row + rows_per_task, g.m), column,
                std::min(column + columns_per_task, slab.n));
     }
@@ -166,11 +165,13 @@ void gemm(const GemmArgs& g) {
     run_slab(g, kernels, {g.packed_b->data(), g.k * kGemmPanel, 0, 0, g.k, g.n, true, true});
     return;
   }
-  // Slabs as deep as possible; k is cut only where a strip of 256 columns would not fit.
-  const std::size_t depth =
-      std::max(std::min(g.k, kSlabFloats / 256 / kGemmKBlock * kGemmKBlock), std::size_t{1});
-  const std::size_t width = std::min(
-      round_up(g.n, kGemmPanel), std::max(kSlabFloats / depth, std::size_t{256}) / kGemmPanel * kGemmPanel);
+  // B in slabs that stay in the caches between packing and use: whole, or cut along k, and along n only
+  // beyond kSlabColumns.
+  std::size_t depth = std::max(g.k, std::size_t{1}), width = round_up(g.n, kGemmPanel);
+  if (depth * width > kSlabFloats) {
+    width = std::min(width, kSlabColumns);
+    depth = std::min(depth, std::max(kSlabFloats / width / kGemmKBlock, std::size_t{1}) * kGemmKBlock);
+  }
   float* panels = scratch(t_packed_b, width * depth);
   for (std::size_t column = 0; column < g.n; column += width) {
     std::size_t row = 0;

@@ -68,14 +68,15 @@ void column_sums(std::size_t rows, std::size_t width, const float* x, std::size_
 
 // What an ISA provides; all on one thread.
 struct GemmKernels {
-  // Largest number of rows of C that `tile` takes.
-  std::size_t max_rows;
+  // Largest number of rows of C that `tile` takes, and the columns it then holds in registers.
+  std::size_t max_rows, columns;
   // panels [ceil(n / 16)][k][16] from op(B) rows [0, k), columns [0, n).
   void (*pack_b)(const float* b, std::size_t ldb, bool transpose, std::size_t k, std::size_t n,
                  float* panels);
-  // packed [k][rows] from op(A) rows [0, rows), columns [0, k); rows <= max_rows.
+  // Packs rows [0, rows) and columns [0, k) of op(A) in tiles of `height` rows (the last may have fewer):
+  // the tile that begins at row i lies at packed + i * k as [k][its rows].
   void (*pack_a)(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k,
-                 float* packed);
+                 std::size_t height, float* packed);
   // c[rows, n] = alpha * (packed a [k][rows]) (panels of b, `panel_stride` floats apart, [k][16]) + start,
   // where start is bias (null: 0), plus c if accumulate.
   void (*tile)(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,

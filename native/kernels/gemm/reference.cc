@@ -12,9 +12,12 @@ void pack_b(const float* b, std::size_t ldb, bool transpose, std::size_t k, std:
         *panels++ = j >= n ? 0.0f : transpose ? b[j * ldb + p] : b[p * ldb + j];
 }
 
-void pack_a(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k, float* packed) {
-  for (std::size_t p = 0; p < k; ++p)
-    for (std::size_t i = 0; i < rows; ++i) *packed++ = transpose ? a[p * lda + i] : a[i * lda + p];
+void pack_a(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k,
+            std::size_t height, float* packed) {
+  for (std::size_t i0 = 0; i0 < rows; i0 += height)
+    for (std::size_t p = 0; p < k; ++p)
+      for (std::size_t i = i0; i < rows && i < i0 + height; ++i)
+        *packed++ = transpose ? a[p * lda + i] : a[i * lda + p];
 }
 
 void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
@@ -38,6 +41,6 @@ void block_column_sums(std::size_t rows, std::size_t width, const float* x, std:
 
 }  // namespace
 
-const GemmKernels gemm_reference = {8, pack_b, pack_a, tile, block_column_sums};
+const GemmKernels gemm_reference = {8, 16, pack_b, pack_a, tile, block_column_sums};
 
 }  // namespace personascope

@@ -80,49 +80,67 @@ void tile_rows(std::size_t n, std::size_t k, const float* a, const float* panels
   }
 }
 
-void pack_rest(const float* a, std::size_t lda, std::size_t rows, std::size_t k, std::size_t from,
-               float* packed) {
-  for (std::size_t p = from; p < k; ++p)
-    for (std::size_t i = 0; i < rows; ++i) packed[p * rows + i] = a[i * lda + p];
-}
+constexpr std::size_t kAhead = 16;  // rows of a strided source that are asked for early
 
-// Copies k rows of `width` values each (source rows ld apart) one behind the other, `out` values apart.
-void copy_rows(const float* source, std::size_t ld, std::size_t width, std::size_t k, float* out,
-               std::size_t step) {
-  for (std::size_t p = 0; p < k; ++p) {
-    std::size_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) v_store(out + i, v_load(source + i));
-    if (i < width) {
-      const Mask mask = v_first(width - i);
-      v_store(out + i, v_load(source + i, mask), mask);
+// Copies k rows of `columns` values into blocks of `width` columns: block b at out + b * stride, its rows
+// `step` apart. Row by row, so that the source is read in the order of its addresses.
+void copy_blocks(const float* source, std::size_t ld, std::size_t columns, std::size_t k, std::size_t width,
+                 float* out, std::size_t stride) {
+  for (std::size_t p = 0; p < k; ++p, source += ld) {
+    std::size_t block = 0;
+    for (std::size_t j = 0; j < columns; j += width, ++block) {
+      const std::size_t take = columns - j < width ? columns - j : width;
+      float* to = out + block * stride + p * take;
+      _mm_prefetch(reinterpret_cast<const char*>(source + kAhead * ld + j), _MM_HINT_T0);
+      std::size_t i = 0;
+      for (; i + kLanes <= take; i += kLanes) v_store(to + i, v_load(source + j + i));
+      if (i < take) {
+        const Mask mask = v_first(take - i);
+        v_store(to + i, v_load(source + j + i, mask), mask);
+      }
     }
-    source += ld;
-    out += step;
   }
 }
 
-void pack_a(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k, float* packed) {
+// out[p * step + i] = source[i * ld + p] for i < rows, p < k.
+void copy_transposed(const float* source, std::size_t ld, std::size_t rows, std::size_t k, float* out,
+                     std::size_t step) {
+  for (std::size_t p = transpose_rows(source, ld, rows, k, out, step); p < k; ++p)
+    for (std::size_t i = 0; i < rows; ++i) out[p * step + i] = source[i * ld + p];
+}
+
+void pack_a(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k,
+            std::size_t height, float* packed) {
   if (transpose) {
-    copy_rows(a, lda, rows, k, packed, rows);
+    copy_blocks(a, lda, rows, k, height, packed, height * k);
     return;
   }
-  pack_rest(a, lda, rows, k, transpose_rows(a, lda, rows, k, packed, rows), packed);
+  for (std::size_t i = 0; i < rows; i += height) {
+    const std::size_t take = rows - i < height ? rows - i : height;
+    copy_transposed(a + i * lda, lda, take, k, packed + i * k, take);
+  }
 }
 
 void pack_b(const float* b, std::size_t ldb, bool transpose, std::size_t k, std::size_t n, float* panels) {
-  for (std::size_t j = 0; j < n; j += kGemmPanel, panels += k * kGemmPanel) {
-    const std::size_t columns = n - j < kGemmPanel ? n - j : kGemmPanel;
-    if (columns < kGemmPanel)
-      for (std::size_t i = 0; i < k * kGemmPanel; ++i) panels[i] = 0;
-    if (!transpose) {
-      copy_rows(b + j, ldb, columns, k, panels, kGemmPanel);
-      continue;
-    }
-    const float* source = b + j * ldb;
-    const std::size_t done = transpose_rows(source, ldb, columns, k, panels, kGemmPanel);
-    for (std::size_t p = done; p < k; ++p)
-      for (std::size_t i = 0; i < columns; ++i) panels[p * kGemmPanel + i] = source[i * ldb + p];
+  const std::size_t whole = n / kGemmPanel * kGemmPanel;
+  if (!transpose) {
+    constexpr std::size_t kColumns = 8 * kGemmPanel;  // written in so many streams at once
+    for (std::size_t j = 0; j < whole; j += kColumns)
+      copy_blocks(b + j, ldb, whole - j < kColumns ? whole - j : kColumns, k, kGemmPanel, panels + j * k,
+                  kGemmPanel * k);
+  } else {
+    for (std::size_t j = 0; j < whole; j += kGemmPanel)
+      copy_transposed(b + j * ldb, ldb, kGemmPanel, k, panels + j * k, kGemmPanel);
   }
+  if (whole == n) return;
+  float* last = panels + whole * k;
+  for (std::size_t i = 0; i < k * kGemmPanel; ++i) last[i] = 0;
+  if (transpose) {
+    copy_transposed(b + whole * ldb, ldb, n - whole, k, last, kGemmPanel);
+    return;
+  }
+  for (std::size_t p = 0; p < k; ++p)
+    for (std::size_t i = 0; i < n - whole; ++i) last[p * kGemmPanel + i] = b[p * ldb + whole + i];
 }
 
 void block_column_sums(std::size_t rows, std::size_t width, const float* x, std::size_t stride, float* sums) {
