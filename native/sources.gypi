@@ -1,6 +1,14 @@
 {
   "variables": {
     "core_sources": [
+      "native/kernels/steer/reference.cc",
+      "native/kernels/steer/dispatch.cc",
+      "native/kernels/steer/avx512.cc",
+      "native/kernels/steer/avx2.cc",
+      "native/kernels/decode/reference.cc",
+      "native/kernels/decode/dispatch.cc",
+      "native/kernels/decode/avx512.cc",
+      "native/kernels/decode/avx2.cc",
       "native/transformer/backward.cc",
       "native/transformer/checkpoint.cc",
       "native/transformer/config.cc",
@@ -53,6 +61,8 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/kernels/steer_test.cc",
+      "test/native/kernels/decode_test.cc",
       "test/native/kernels/gemm_test.cc",
       "test/native/core_test.cc",
       "test/native/kernels/encode_test.cc",
