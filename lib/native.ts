@@ -24,13 +24,184 @@ export interface NativeSafetensorsFile {
   readF32(name: string, options: NativeJobOptions): Promise<Float32Array>
 }
 
+/** native/addon/language_model.cc: what a decoder-only transformer is made of (native/transformer/config.h). */
+export interface NativeTransformerConfig {
+  /** 0 GPT-2, 1 Llama. */
+  family: 0 | 1
+  vocabulary: number
+  width: number
+  layers: number
+  heads: number
+  kvHeads: number
+  headDim: number
+  hidden: number
+  positions: number
+  normEps: number
+  activation: 'relu' | 'gelu_tanh' | 'gelu' | 'silu'
+  tied: boolean
+  qkvBias: boolean
+  outBias: boolean
+  mlpBias: boolean
+  ropeTheta: number
+  /** 0 none, 1 linear, 2 llama3. */
+  ropeScaling: 0 | 1 | 2
+  ropeFactor: number
+  ropeLowFreqFactor: number
+  ropeHighFreqFactor: number
+  ropeOriginalPositions: number
+  initialStd: number
+}
+
+/** A place in the residual stream: point 0 pre, 1 mid, 2 post. */
+export interface NativeHook {
+  point: number
+  layer: number
+}
+
+/** native/transformer/interventions.h */
+export interface NativeIntervention {
+  hook: NativeHook
+  /** 0 add, 1 ablate, 2 clamp, 3 project. */
+  operation: number
+  /** 0 all, 1 after the first, 2 prompt, 3 answer, 4 masked. */
+  tokens: number
+  /** [d], or [sequences, d] if perSequence. */
+  vectors: Float32Array
+  perSequence: boolean
+  amount: number
+  amounts?: Float32Array
+  centre?: Float32Array
+  mask?: Uint8Array
+}
+
+/** Packed sequences: sequence s is tokens[offsets[s]] … tokens[offsets[s + 1] − 1]. */
+export interface NativeBatch {
+  tokens: Int32Array
+  offsets: Uint32Array
+  promptLengths?: Uint32Array
+  interventions?: NativeIntervention[]
+}
+
+export interface NativeParameter {
+  name: string
+  shape: number[]
+  /** Place in the arena of values. */
+  offset: number
+  size: number
+}
+
+export interface NativeTransformer {
+  initialise(seed: number): void
+  load(files: string[], options: NativeJobOptions): Promise<void>
+  copyFrom(other: NativeTransformer): void
+  parameters(): NativeParameter[]
+  /** The weights themselves, zero-copy. */
+  values(): Float32Array
+  /** To be called after `values` were written to. */
+  changed(): void
+  addAdapters(options: {
+    rank: number
+    alpha: number
+    rankStabilised: boolean
+    modules: string[]
+    seed: number
+  }): void
+  removeAdapters(): void
+  mergeAdapters(options: NativeJobOptions): Promise<void>
+  loadAdapters(file: string, options: NativeJobOptions): Promise<void>
+  adapterParameters(): NativeParameter[]
+  /** A copy. */
+  adapterValues(): Float32Array
+  forward(
+    request: NativeBatch & {
+      capture?: NativeHook
+      mask?: Uint8Array
+      logProbs: boolean
+      lastLogits: boolean
+    },
+    options: NativeJobOptions,
+  ): Promise<{ captured?: Float32Array; logProbs?: Float32Array; lastLogits?: Float32Array }>
+  gradientAt(
+    request: NativeBatch & { hook: NativeHook; mask?: Uint8Array; weights?: Float32Array },
+    options: NativeJobOptions,
+  ): Promise<{ loss: number; gradient: Float32Array }>
+  sample(
+    request: NativeBatch & {
+      rowPrompt: Uint32Array
+      rowStream: BigUint64Array
+      seed: number
+      maxNewTokens: number
+      temperature: number
+      topP: number
+      topK: number
+      stop: Int32Array
+      batchRows: number
+    },
+    options: NativeJobOptions,
+  ): Promise<{
+    stride: number
+    tokens: Int32Array
+    logProbs: Float32Array
+    lengths: Uint32Array
+    stopped: Uint8Array
+  }>
+}
+
+export interface NativeTrainer {
+  step(
+    request: NativeBatch & {
+      weights: Float32Array
+      /** 0: the sum of |weights|. */
+      normaliser: number
+      learningRate: number
+      /** false computes gradients only. */
+      update: boolean
+    },
+    options: NativeJobOptions,
+  ): Promise<{ loss: number; gradientNorm: number; targets: number }>
+  steps(): number
+  setSteps(steps: number): void
+  trainedValues(): number
+  /** Live views. */
+  moments(): { name: string; shape: number[]; first: Float32Array; second: Float32Array }[]
+  gradient(name: string): Float32Array | undefined
+}
+
+export interface NativeTrainerOptions {
+  trainable: string[]
+  beta1: number
+  beta2: number
+  eps: number
+  weightDecay: number
+  decayAll: boolean
+  clip: number
+  seed: number
+  noiseHooks: NativeHook[]
+  noiseStrength: number
+}
+
 export interface NativeAddon {
   runtimeInfo(): NativeRuntimeInfo
   setThreads(threads: number): void
   setIsa(isa: string): void
+  Transformer: new (config: NativeTransformerConfig) => NativeTransformer
+  Trainer: new (model: NativeTransformer, options: NativeTrainerOptions) => NativeTrainer
   SafetensorsFile: new (path: string) => NativeSafetensorsFile
   /** Index of the first NaN or infinity, or -1. */
   firstNonFinite(values: Float32Array): number
+  /** The mean row of [rows, width], and the mean distance of the rows from it. */
+  rowMoments(
+    values: Float32Array,
+    width: number,
+    options: NativeJobOptions,
+  ): Promise<{ mean: Float64Array; distance: number }>
+  /** Product of each row with a vector, and norm of each row. */
+  rowProducts(
+    values: Float32Array,
+    width: number,
+    vector: Float32Array,
+    options: NativeJobOptions,
+  ): Promise<{ dots: Float64Array; norms: Float64Array }>
 }
 
 function load(): NativeAddon {
