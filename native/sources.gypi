@@ -1,6 +1,8 @@
 {
   "variables": {
     "core_sources": [
+      "native/kernels/latent_stats/difference.cc",
+      "native/kernels/latent_stats/latent_stats.cc",
       "native/kernels/steer/reference.cc",
       "native/kernels/steer/dispatch.cc",
       "native/kernels/steer/avx512.cc",
@@ -61,6 +63,7 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/kernels/latent_stats_test.cc",
       "test/native/kernels/steer_test.cc",
       "test/native/kernels/decode_test.cc",
       "test/native/kernels/gemm_test.cc",

@@ -1,0 +1,44 @@
+// What changed between two models: per latent the difference of mean activation, its size, and how sure it is
+// over the choice of prompts.
+//
+//   delta        mean over the `after` models of (their mean activation) - mean activation before
+//   effect size  delta / sqrt((variance before + mean variance after) / 2), variances over rows
+//   interval     percentile bootstrap: prompts (groups) are drawn with replacement, the same draw for all
+//                models, each drawn prompt bringing all its rows
+//   p            two-sided, Student's t with (groups - 1) degrees of freedom on delta / standard error; the
+//                standard error is clustered by group (linearised ratio of sums)
+//   q            Benjamini and Hochberg (1995) over the alive latents (active in any of the models)
+//
+// Latents never active have delta 0 and NaN for the rest; without per-group sums, or with fewer than two
+// groups, interval, p and q are NaN. Groups of equal number are the same prompt in every model.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "native/kernels/latent_stats/latent_stats.h"
+
+namespace personascope {
+
+struct LatentDiffOptions {
+  std::size_t resamples = 2000;  // 0: no interval; at most 100000
+  double confidence = 0.95;
+  std::uint64_t seed = 0;
+  std::function<void()> check;  // called between pieces of work from any thread; may throw
+};
+
+struct LatentDiff {
+  std::vector<double> delta, effect_size, standard_error, low, high, p_value, q_value;  // [latents]
+  std::vector<std::uint32_t> descending, ascending;  // latents by delta; equal ones by lower index
+  std::size_t groups = 0, alive = 0;
+};
+
+// Throws invalid_argument unless all statistics have the same latents and at least one row.
+LatentDiff diff_latents(const LatentStats& before, const std::vector<const LatentStats*>& after,
+                        const LatentDiffOptions& options);
+
+// Two-sided p of Student's t.
+double student_p(double t, double degrees_of_freedom);
+
+}  // namespace personascope
