@@ -18,8 +18,8 @@ void check_kind(Activation kind) {
 }  // namespace
 
 const Variants<ActivationKernels>& activation_variants() {
-  static const Variants<ActivationKernels> variants = {activation_reference, activation_reference,
-                                                       activation_reference};
+  static const Variants<ActivationKernels> variants = {activation_reference, activation_avx2,
+                                                       activation_avx512};
   return variants;
 }
 

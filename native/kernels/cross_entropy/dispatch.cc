@@ -6,8 +6,8 @@
 namespace personascope {
 
 const Variants<CrossEntropyFn>& cross_entropy_variants() {
-  static const Variants<CrossEntropyFn> variants = {cross_entropy_reference, cross_entropy_reference,
-                                                    cross_entropy_reference};
+  static const Variants<CrossEntropyFn> variants = {cross_entropy_reference, cross_entropy_avx2,
+                                                    cross_entropy_avx512};
   return variants;
 }
 

@@ -23,11 +23,11 @@ void cross_entropy_reference(const CrossEntropyArgs& a, std::size_t begin, std::
     double sum = 0;
     for (std::size_t j = 0; j < a.vocabulary; ++j) sum += std::exp(x[j] - max);
     const double lse = max + std::log(sum);
-    if (a.losses) a.losses[r] = static_cast<float>(lse - x[target]);
+    if (a.losses) a.losses[r] = static_cast<float>(std::log(sum) + (max - x[target]));
     if (a.lse) a.lse[r] = static_cast<float>(lse);
     if (dx)
       for (std::size_t j = 0; j < a.vocabulary; ++j)
-        dx[j] = static_cast<float>(weight * (std::exp(x[j] - lse) - (j == target ? 1 : 0)));
+        dx[j] = static_cast<float>(weight * (std::exp(x[j] - max) / sum - (j == target ? 1 : 0)));
   }
 }
 

@@ -19,8 +19,7 @@ void check_ids(const char* name, const std::int32_t* ids, std::size_t count, std
 }  // namespace
 
 const Variants<EmbeddingKernels>& embedding_variants() {
-  static const Variants<EmbeddingKernels> variants = {embedding_reference, embedding_reference,
-                                                      embedding_reference};
+  static const Variants<EmbeddingKernels> variants = {embedding_reference, embedding_avx2, embedding_avx512};
   return variants;
 }
 

@@ -14,7 +14,7 @@ constexpr std::size_t kMaxBlocks = 64;  // partial sums of dgamma and dbeta
 }  // namespace
 
 const Variants<NormKernels>& norm_variants() {
-  static const Variants<NormKernels> variants = {norm_reference, norm_reference, norm_reference};
+  static const Variants<NormKernels> variants = {norm_reference, norm_avx2, norm_avx512};
   return variants;
 }
 

@@ -9,8 +9,7 @@
 namespace personascope {
 
 const Variants<OptimizerKernels>& optimizer_variants() {
-  static const Variants<OptimizerKernels> variants = {optimizer_reference, optimizer_reference,
-                                                      optimizer_reference};
+  static const Variants<OptimizerKernels> variants = {optimizer_reference, optimizer_avx2, optimizer_avx512};
   return variants;
 }
 

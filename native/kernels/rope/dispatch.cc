@@ -7,7 +7,7 @@
 namespace personascope {
 
 const Variants<RopeFn>& rope_variants() {
-  static const Variants<RopeFn> variants = {rope_reference, rope_reference, rope_reference};
+  static const Variants<RopeFn> variants = {rope_reference, rope_avx2, rope_avx512};
   return variants;
 }
 
@@ -49,8 +49,9 @@ void rope(const RopeArgs& args) {
                                             std::to_string(t) + ", expected 0 to " +
                                             std::to_string(table.positions - 1));
   const RopeFn kernel = rope_variants().active();
-  parallel_rows(args.tokens, args.heads * table.half * 4,
-                [&](std::size_t begin, std::size_t end) { kernel(args, begin, end); });
+  parallel_rows(args.tokens, args.heads * table.half * 4, [&](std::size_t begin, std::size_t end) {
+    kernel(args, table.cos.data(), table.sin.data(), begin, end);
+  });
 }
 
 }  // namespace personascope

@@ -33,8 +33,9 @@ struct RopeArgs {
 };
 void rope(const RopeArgs& args);
 
-// The variants work on tokens [begin, end).
-using RopeFn = void (*)(const RopeArgs&, std::size_t begin, std::size_t end);
+// The variants work on tokens [begin, end); cos and sin are the table's.
+using RopeFn = void (*)(const RopeArgs&, const float* cos, const float* sin, std::size_t begin,
+                        std::size_t end);
 const Variants<RopeFn>& rope_variants();
 
 }  // namespace personascope

@@ -1,0 +1,17 @@
+// Activations with AVX-512; the body is simd.inl.
+#include "native/kernels/activation/variants.h"
+
+#include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
+
+#include "native/kernels/simd/math_lanes.h"
+
+#include "native/kernels/activation/simd.inl"
+
+namespace personascope {
+
+const ActivationKernels activation_avx512 = {forward, backward, gated_forward, gated_backward};
+
+}  // namespace personascope
+#include "native/kernels/simd/target_end.h"

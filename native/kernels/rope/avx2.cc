@@ -1,0 +1,17 @@
+// Rotary embedding with AVX2; the body is simd.inl.
+#include "native/kernels/rope/variants.h"
+
+#include "native/kernels/simd/target_avx2.h"
+
+#include "native/kernels/simd/lanes_avx2.h"
+
+#include "native/kernels/rope/simd.inl"
+
+namespace personascope {
+
+void rope_avx2(const RopeArgs& args, const float* cos, const float* sin, std::size_t begin, std::size_t end) {
+  rotate(args, cos, sin, args.table->half, begin, end);
+}
+
+}  // namespace personascope
+#include "native/kernels/simd/target_end.h"
