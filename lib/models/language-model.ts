@@ -54,6 +54,8 @@ export interface CapturedActivations {
 
 export interface ForwardOptions extends TaskOptions {
   steering?: SteeringPlan | undefined
+  /** Tokens of each sequence that are prompt, for steering of 'prompt' or 'answer' tokens. */
+  promptLengths?: readonly number[] | undefined
 }
 
 export interface CaptureOptions extends ForwardOptions {
