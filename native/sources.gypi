@@ -1,6 +1,12 @@
 {
   "variables": {
     "core_sources": [
+      "native/sae/trainer.cc",
+      "native/sae/sae.cc",
+      "native/kernels/sae_update/reference.cc",
+      "native/kernels/sae_update/dispatch.cc",
+      "native/kernels/sae_update/avx512.cc",
+      "native/kernels/sae_update/avx2.cc",
       "native/kernels/latent_stats/difference.cc",
       "native/kernels/latent_stats/latent_stats.cc",
       "native/kernels/steer/reference.cc",
@@ -75,6 +81,7 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/sae/trainer_test.cc",
       "test/native/kernels/latent_stats_test.cc",
       "test/native/kernels/steer_test.cc",
       "test/native/kernels/decode_test.cc",

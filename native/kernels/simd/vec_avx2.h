@@ -50,6 +50,15 @@ inline F mul(F a, F b) {
 inline F fmadd(F a, F b, F c) {
   return _mm256_fmadd_ps(a, b, c);
 }
+inline F fnmadd(F a, F b, F c) {  // c - a b
+  return _mm256_fnmadd_ps(a, b, c);
+}
+inline F div(F a, F b) {
+  return _mm256_div_ps(a, b);
+}
+inline F sqrt(F a) {
+  return _mm256_sqrt_ps(a);
+}
 inline F max(F a, F b) {
   return _mm256_max_ps(a, b);
 }

@@ -54,6 +54,15 @@ inline F mul(F a, F b) {
 inline F fmadd(F a, F b, F c) {
   return _mm512_fmadd_ps(a, b, c);
 }
+inline F fnmadd(F a, F b, F c) {  // c - a b
+  return _mm512_fnmadd_ps(a, b, c);
+}
+inline F div(F a, F b) {
+  return _mm512_div_ps(a, b);
+}
+inline F sqrt(F a) {
+  return _mm512_sqrt_ps(a);
+}
 inline F max(F a, F b) {
   return _mm512_max_ps(a, b);
 }
