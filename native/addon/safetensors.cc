@@ -104,7 +104,7 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
       void* copy = nullptr;
       napi_value buffer, array;
       checked(env, napi_create_arraybuffer(env, size, &copy, &buffer), tensor);
-      std::memcpy(copy, file_->bytes(tensor), size);
+      if (size > 0) std::memcpy(copy, file_->bytes(tensor), size);
       checked(env, napi_create_typedarray(env, type, tensor.elements, buffer, 0, &array), tensor);
       return Napi::Value(env, array);
     });
