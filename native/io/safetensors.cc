@@ -122,7 +122,7 @@ class HeaderParser {
       if (seen) refuse("tensor " + quoted(tensor.name) + ": field '" + field + "' appears twice");
       seen = true;
     };
-    members([&](std::string field) {
+    members([&](const std::string& field) {
       if (field == "dtype") {
         once(has_dtype, "dtype");
         tensor.dtype = read_dtype(tensor.name);
