@@ -41,6 +41,8 @@
       "native/kernels/gemm/avx512.cc",
       "native/kernels/attention/dispatch.cc",
       "native/kernels/attention/reference.cc",
+      "native/kernels/attention/avx2.cc",
+      "native/kernels/attention/avx512.cc",
       "native/kernels/norm/dispatch.cc",
       "native/kernels/norm/reference.cc",
       "native/kernels/norm/avx2.cc",
@@ -74,6 +76,8 @@
       "native/io/safetensors.cc"
     ],
     "addon_sources": [
+      "native/addon/latent_stats.cc",
+      "native/addon/sae.cc",
       "native/addon/addon.cc",
       "native/addon/job.cc",
       "native/addon/language_model.cc",
@@ -91,6 +95,7 @@
       "test/native/kernels/activation_test.cc",
       "test/native/kernels/cross_entropy_test.cc",
       "test/native/kernels/optimizer_test.cc",
+      "test/native/kernels/attention_test.cc",
       "test/native/kernels/gemm_test.cc",
       "test/native/core_test.cc",
       "test/native/kernels/encode_test.cc",

@@ -74,8 +74,8 @@ struct AttentionBackwardArgs {
 };
 void attention_backward(const AttentionBackwardArgs& args);
 
-// The variants. Forward works on items [begin, end) of batch * heads, backward on items of batch * kv_heads;
-// scratch as many floats as the functions below say, aligned to 64 bytes.
+// The variants. They work on items [begin, end) of batch * kv_heads; scratch has as many floats as the
+// functions below say, aligned to 64 bytes.
 struct AttentionKernels {
   void (*forward)(const AttentionArgs&, std::size_t begin, std::size_t end, float* scratch);
   void (*backward)(const AttentionBackwardArgs&, std::size_t begin, std::size_t end, float* scratch);

@@ -35,19 +35,21 @@ void check(const AttentionShape& s) {
 
 }  // namespace
 
+// Panels of keys and values, the scores of a tile, and packed rows (simd.inl).
 std::size_t attention_forward_scratch(const AttentionShape& s) {
-  const std::size_t keys = (s.k_len + 63) / 64 * 64, d = (s.head_dim + 15) / 16 * 16;
-  return 2 * keys * d + 32 * (keys + d) + 256;
+  const std::size_t keys = (s.k_len + 15) / 16 * 16, d = (s.head_dim + 15) / 16 * 16;
+  return 2 * keys * d + 32 * keys + 16 * d + 64;
 }
 
+// Three panels of keys and values, two of a block of queries, probabilities and their gradients, packed rows.
 std::size_t attention_backward_scratch(const AttentionShape& s) {
-  const std::size_t keys = (s.k_len + 63) / 64 * 64, d = (s.head_dim + 15) / 16 * 16;
-  return 5 * keys * d + 64 * (keys + d) + 256;
+  const std::size_t keys = (s.k_len + 15) / 16 * 16, d = (s.head_dim + 15) / 16 * 16;
+  const std::size_t block = std::min<std::size_t>(112, s.q_len);
+  return 3 * keys * d + 2 * block * d + 2 * block * keys + 16 * (keys + d + block) + 64;
 }
 
 const Variants<AttentionKernels>& attention_variants() {
-  static const Variants<AttentionKernels> variants = {attention_reference, attention_reference,
-                                                      attention_reference};
+  static const Variants<AttentionKernels> variants = {attention_reference, attention_avx2, attention_avx512};
   return variants;
 }
 
@@ -56,7 +58,7 @@ void attention_forward(const AttentionArgs& args) {
   check(s);
   const auto kernel = attention_variants().active().forward;
   const std::size_t floats = attention_forward_scratch(s);
-  parallel_rows(s.batch * s.heads, s.q_len * s.k_len * s.head_dim / 8 + 64,
+  parallel_rows(s.batch * s.kv_heads, s.heads / s.kv_heads * s.q_len * s.k_len * s.head_dim / 8 + 64,
                 [&](std::size_t begin, std::size_t end) { kernel(args, begin, end, scratch(floats)); });
 }
 

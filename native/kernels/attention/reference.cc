@@ -18,8 +18,9 @@ double dot(const float* a, const float* b, std::size_t n) {
 void forward(const AttentionArgs& a, std::size_t begin, std::size_t end, float* scratch) {
   const AttentionShape& s = a.shape;
   const std::size_t d = s.head_dim;
-  for (std::size_t item = begin; item < end; ++item) {
-    const std::size_t b = item / s.heads, h = item % s.heads, g = h / (s.heads / s.kv_heads);
+  const std::size_t group = s.heads / s.kv_heads;
+  for (std::size_t item = begin * group; item < end * group; ++item) {
+    const std::size_t b = item / s.heads, h = item % s.heads, g = h / group;
     const std::size_t row = s.kv_rows ? static_cast<std::size_t>(s.kv_rows[b]) : b;
     const Lengths lengths = lengths_of(s, b);
     const float* k = a.k + row * a.k_strides.batch + g * a.k_strides.head;

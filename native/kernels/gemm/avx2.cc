@@ -52,12 +52,12 @@ namespace personascope {
 namespace {
 
 void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
-          std::size_t panel_stride, float* c, std::size_t ldc, float alpha, const float* bias,
-          bool accumulate) {
+          std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
+          const float* bias, bool accumulate) {
   switch (rows) {
-#define PERSONASCOPE_CASE(R, V)                                                      \
-  case R:                                                                            \
-    tile_rows<R, V>(n, k, a, panels, panel_stride, c, ldc, alpha, bias, accumulate); \
+#define PERSONASCOPE_CASE(R, V)                                                                  \
+  case R:                                                                                        \
+    tile_rows<R, V>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate); \
     break;
     PERSONASCOPE_CASE(1, 8)
     PERSONASCOPE_CASE(2, 4)

@@ -7,11 +7,12 @@ namespace {
 constexpr std::size_t kPanelVecs = kGemmPanel / kLanes;
 
 // C[R, V vectors] over all of k. `a` is packed [k][R]; vector v of B's row p is at
-// panels[v / kPanelVecs * panel_stride + p*16 + v % kPanelVecs * kLanes]. `columns` of C are valid.
+// panels[v / kPanelVecs * panel_stride + p * panel_step + v % kPanelVecs * kLanes]. `columns` of C are valid.
 template <int R, int V>
 inline __attribute__((always_inline)) void tile_body(std::size_t k, const float* a, const float* panels,
-                                                     std::size_t panel_stride, float* c, std::size_t ldc,
-                                                     float alpha, const float* bias, bool accumulate,
+                                                     std::size_t panel_stride, std::size_t panel_step,
+                                                     float* c, std::size_t ldc, float alpha,
+                                                     const float* bias, bool accumulate,
                                                      std::size_t columns) {
   Vec sum[R][V];
 #pragma GCC unroll 32
@@ -21,8 +22,8 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
   const float* base[(V + kPanelVecs - 1) / kPanelVecs];
 #pragma GCC unroll 32
   for (std::size_t p = 0; p < (V + kPanelVecs - 1) / kPanelVecs; ++p) base[p] = panels + p * panel_stride;
-  const std::size_t bytes = k * kGemmPanel;
-  for (std::size_t p = 0; p < bytes; p += kGemmPanel) {
+  const std::size_t end = k * panel_step;
+  for (std::size_t p = 0; p < end; p += panel_step) {
     Vec b[V];
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v) b[v] = v_load(base[v / kPanelVecs] + p + v % kPanelVecs * kLanes);
@@ -60,19 +61,20 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
 // All columns, V vectors at a time, then the rest with the next smaller shapes.
 template <int R, int V>
 void tile_rows(std::size_t n, std::size_t k, const float* a, const float* panels, std::size_t panel_stride,
-               float* c, std::size_t ldc, float alpha, const float* bias, bool accumulate) {
+               std::size_t panel_step, float* c, std::size_t ldc, float alpha, const float* bias,
+               bool accumulate) {
   constexpr std::size_t kWidth = V * kLanes;
   while (n > 0) {
     if constexpr (V > static_cast<int>(kPanelVecs)) {
       // A narrower shape does where it covers the rest.
       constexpr int kHalf = V / 2 < static_cast<int>(kPanelVecs) ? static_cast<int>(kPanelVecs) : V / 2;
       if (n <= kHalf * kLanes) {
-        tile_rows<R, kHalf>(n, k, a, panels, panel_stride, c, ldc, alpha, bias, accumulate);
+        tile_rows<R, kHalf>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate);
         return;
       }
     }
     const std::size_t columns = n < kWidth ? n : kWidth;
-    tile_body<R, V>(k, a, panels, panel_stride, c, ldc, alpha, bias, accumulate, columns);
+    tile_body<R, V>(k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate, columns);
     n -= columns;
     panels += kWidth / kGemmPanel * panel_stride;
     c += columns;
