@@ -161,6 +161,9 @@ export interface NativeTrainer {
   ): Promise<{ loss: number; gradientNorm: number; targets: number }>
   steps(): number
   setSteps(steps: number): void
+  /** Root mean square norm of the centred residual stream at each noise hook. */
+  noiseScales(): Float64Array
+  setNoiseScales(scales: Float64Array): void
   trainedValues(): number
   /** Live views. */
   moments(): { name: string; shape: number[]; first: Float32Array; second: Float32Array }[]
@@ -180,7 +183,134 @@ export interface NativeTrainerOptions {
   noiseStrength: number
 }
 
+/** native/addon/sae.cc. Codes: row i holds pairs offsets[i] … offsets[i + 1] − 1. */
+export interface NativeCodes {
+  indices: Uint32Array
+  values: Float32Array
+  offsets: Uint32Array
+}
+
+export interface NativeSaeConfig {
+  latents: number
+  width: number
+  k: number
+  subtractDecoderBias: boolean
+}
+
+export interface NativeSae {
+  encode(values: Float32Array, options: NativeJobOptions): Promise<NativeCodes>
+  encodeInto(
+    stats: NativeLatentStats,
+    values: Float32Array,
+    groups: Uint32Array | undefined,
+    ids: Float64Array | undefined,
+    options: NativeJobOptions,
+  ): Promise<void>
+  decode(codes: NativeCodes, options: NativeJobOptions): Promise<Float32Array>
+  preActivations(values: Float32Array, latents: Uint32Array, options: NativeJobOptions): Promise<Float32Array>
+  decoderVector(latent: number): Float32Array
+  encoderVector(latent: number): Float32Array
+  /** Rows begin … end − 1 of W_enc as [width, latents]. */
+  encoderColumns(begin: number, end: number): Float32Array
+  /** Rows begin … end − 1 of W_dec [latents, width]. */
+  decoderRows(begin: number, end: number): Float32Array
+  encoderBias(): Float32Array
+  decoderBias(): Float32Array
+}
+
+export interface NativeSaeStep {
+  step: number
+  tokens: number
+  fvu: number
+  auxFvu: number
+  l0: number
+  deadShare: number
+}
+
+export interface NativeSaeTrainer {
+  step(values: Float32Array, learningRate: number, options: NativeJobOptions): Promise<NativeSaeStep>
+  result(options: NativeJobOptions): Promise<NativeSae>
+}
+
+export interface NativeSaeTrainerOptions {
+  latents: number
+  width: number
+  k: number
+  seed: number
+  /** 0 geometric median, 1 mean. */
+  decoderBias: 0 | 1
+  auxK: number
+  auxCoefficient: number
+  deadAfterTokens: number
+  beta1: number
+  beta2: number
+  epsilon: number
+}
+
+/** native/addon/latent_stats.cc */
+export interface NativeLatentStats {
+  add(
+    codes: NativeCodes,
+    groups: Uint32Array | undefined,
+    ids: Float64Array | undefined,
+    options: NativeJobOptions,
+  ): Promise<void>
+  merge(other: NativeLatentStats): void
+  rows(): number
+  array(name: 'sum' | 'sumOfSquares' | 'activeCount'): Float64Array
+  array(name: 'max'): Float32Array
+  examples(latent: number): { values: Float32Array; ids: Float64Array; groups: Uint32Array }
+  groupRows(): { groups: Uint32Array; rows: Float64Array }
+  groupSums(latent: number): { groups: Uint32Array; sums: Float64Array }
+}
+
+export interface NativeLatentDiff {
+  delta: Float64Array
+  effectSize: Float64Array
+  standardError: Float64Array
+  low: Float64Array
+  high: Float64Array
+  pValue: Float64Array
+  qValue: Float64Array
+  descending: Uint32Array
+  ascending: Uint32Array
+  groups: number
+  alive: number
+}
+
 export interface NativeAddon {
+  Sae: new (
+    config: NativeSaeConfig,
+    wEnc: Float32Array,
+    /** Of wEnc: 0 [latents, width], 1 [width, latents]. */
+    layout: 0 | 1,
+    wDec: Float32Array,
+    bEnc: Float32Array,
+    bDec: Float32Array,
+  ) => NativeSae
+  /** The same off the event loop. */
+  createSae(
+    config: NativeSaeConfig,
+    wEnc: Float32Array,
+    layout: 0 | 1,
+    wDec: Float32Array,
+    bEnc: Float32Array,
+    bDec: Float32Array,
+    options: NativeJobOptions,
+  ): Promise<NativeSae>
+  SaeTrainer: new (options: NativeSaeTrainerOptions) => NativeSaeTrainer
+  LatentStats: new (options: {
+    latents: number
+    examples: number
+    distinctGroups: boolean
+    perGroup: boolean
+  }) => NativeLatentStats
+  diffLatents(
+    before: NativeLatentStats,
+    after: readonly NativeLatentStats[],
+    settings: { resamples: number; confidence: number; seed: number },
+    options: NativeJobOptions,
+  ): Promise<NativeLatentDiff>
   runtimeInfo(): NativeRuntimeInfo
   setThreads(threads: number): void
   setIsa(isa: string): void

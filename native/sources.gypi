@@ -85,6 +85,8 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/transformer/backward_test.cc",
+      "test/native/transformer/sampler_test.cc",
       "test/native/sae/trainer_test.cc",
       "test/native/kernels/latent_stats_test.cc",
       "test/native/kernels/steer_test.cc",

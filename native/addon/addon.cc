@@ -43,6 +43,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("setIsa", Napi::Function::New(env, choose_isa));
   initialise_safetensors(env, exports);
+  initialise_sae(env, exports);
+  initialise_latent_stats(env, exports);
   initialise_rows(env, exports);
   initialise_language_model(env, exports);
   return exports;

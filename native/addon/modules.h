@@ -4,6 +4,8 @@
 
 namespace personascope::addon {
 
+void initialise_latent_stats(Napi::Env env, Napi::Object exports);
+void initialise_sae(Napi::Env env, Napi::Object exports);
 void initialise_rows(Napi::Env env, Napi::Object exports);
 void initialise_safetensors(Napi::Env env, Napi::Object exports);
 void initialise_language_model(Napi::Env env, Napi::Object exports);

@@ -1,0 +1,47 @@
+// The wrapped SAE, for the other classes of the addon that take or make one.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+
+#include "native/addon/convert.h"
+#include "native/sae/sae.h"
+
+namespace personascope::addon {
+
+class SaeClass : public Napi::ObjectWrap<SaeClass> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Wraps an SAE that the core made.
+  static Napi::Object wrap(Napi::Env env, std::shared_ptr<const Sae> sae);
+  // (config, wEnc, layout, wDec, bEnc, bDec), or what `wrap` hands over.
+  explicit SaeClass(const Napi::CallbackInfo& info);
+  ~SaeClass() override = default;
+  void Finalize(Napi::Env env) override;
+
+  const std::shared_ptr<const Sae>& sae() const { return sae_; }
+
+ private:
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value encode_into(const Napi::CallbackInfo& info);
+  Napi::Value decode(const Napi::CallbackInfo& info);
+  Napi::Value pre_activations(const Napi::CallbackInfo& info);
+  Napi::Value decoder_vector(const Napi::CallbackInfo& info);
+  Napi::Value encoder_vector(const Napi::CallbackInfo& info);
+  Napi::Value encoder_columns(const Napi::CallbackInfo& info);
+  Napi::Value decoder_rows(const Napi::CallbackInfo& info);
+  Napi::Value encoder_bias(const Napi::CallbackInfo& info);
+  Napi::Value decoder_bias(const Napi::CallbackInfo& info);
+  void set(Napi::Env env, std::shared_ptr<const Sae> sae);
+
+  std::shared_ptr<const Sae> sae_;
+  std::int64_t accounted_ = 0;
+};
+
+// Sparse codes that JavaScript hands over: {indices, values, offsets}, checked for consistent lengths.
+CodesView codes_view(const Napi::Value& value, const char* argument);
+
+// Rows of `width` values in an array; throws invalid_argument unless they fill it.
+std::size_t whole_rows(const Span<float>& values, std::size_t width, const char* argument);
+
+}  // namespace personascope::addon
