@@ -1,7 +1,7 @@
 /** Charts as static SVG: Observable Plot over linkedom's document, coloured by the page's CSS variables. */
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import { html, Html, visible } from './html.js'
+import { escapeHtml, html, Html, visible } from './html.js'
 
 export { Plot }
 
@@ -33,7 +33,7 @@ export function personaInk(persona: string): string {
   }
 }
 
-/** Draws a plot; `title` is what screen readers say of it. Strings of unknown origin are made visible first. */
+/** Draws a plot; `title` is what screen readers say of it. */
 export function draw(title: string, options: Plot.PlotOptions): Html {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
   const svg = Plot.plot({
@@ -41,9 +41,10 @@ export function draw(title: string, options: Plot.PlotOptions): Html {
     document: document as never,
     style: { fontFamily: 'inherit', fontSize: '12px', background: 'none', overflow: 'visible' },
   })
-  svg.setAttribute('role', 'img')
-  svg.setAttribute('aria-label', visible(title))
-  return new Html(svg.outerHTML)
+  // The SVG is escaped already; what is left is to spell out characters that are not seen.
+  return new Html(
+    visible(svg.outerHTML).replace('<svg ', `<svg role="img" aria-label="${escapeHtml(title)}" `),
+  )
 }
 
 /** A chart with its caption; `wide` ones scroll sideways on narrow screens instead of shrinking to nothing. */

@@ -128,7 +128,7 @@ export const sweepSchema = z.object({
 
 export const directionSchema = z.object({
   id: z.string(),
-  kind: z.enum(['latent', 'random', 'mean-difference']),
+  kind: z.enum(['latent', 'combination', 'random', 'mean-difference']),
   title: z.string(),
   latent: count.nullable(),
   /** Where and on which tokens it is added. */
