@@ -32,7 +32,8 @@ export interface TrainerOptions {
   seed?: number
   /**
    * One random vector a sequence, added to all its tokens at each hook: of uniformly random length up to
-   * `strength` times the sequence's root mean square there (times √dModel).
+   * `strength` times the root mean square norm of the centred residual stream there, measured at the step before
+   * (so the first step has none).
    */
   noise?: { hooks: readonly Hook[]; strength: number }
 }
@@ -80,6 +81,7 @@ const stateSchema = z.object({
     noiseHooks: z.array(z.object({ point: z.number(), layer: z.number() })),
     noiseStrength: z.number(),
   }),
+  noiseScales: z.array(z.number().min(0)),
   adapter: z.boolean(),
 })
 
@@ -155,6 +157,7 @@ export class Trainer {
       version: 1,
       step: this.steps,
       options: this.#options,
+      noiseScales: [...this.#native.noiseScales()],
       adapter: this.model.adapter !== undefined,
     })
   }
@@ -190,7 +193,10 @@ export class Trainer {
       first.set(await file.f32(`first.${name}`, { ...options, shape }))
       second.set(await file.f32(`second.${name}`, { ...options, shape }))
     }
-    callNative(() => trainer.#native.setSteps(state.step))
+    callNative(() => {
+      trainer.#native.setSteps(state.step)
+      trainer.#native.setNoiseScales(Float64Array.from(state.noiseScales))
+    })
     return trainer
   }
 

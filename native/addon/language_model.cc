@@ -428,6 +428,8 @@ class TrainerClass : public Napi::ObjectWrap<TrainerClass> {
         env, "Trainer",
         {InstanceMethod("step", &TrainerClass::step), InstanceMethod("steps", &TrainerClass::steps),
          InstanceMethod("setSteps", &TrainerClass::set_steps),
+         InstanceMethod("noiseScales", &TrainerClass::noise_scales),
+         InstanceMethod("setNoiseScales", &TrainerClass::set_noise_scales),
          InstanceMethod("trainedValues", &TrainerClass::trained_values),
          InstanceMethod("moments", &TrainerClass::moments),
          InstanceMethod("gradient", &TrainerClass::gradient)});
@@ -494,6 +496,18 @@ class TrainerClass : public Napi::ObjectWrap<TrainerClass> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       trainer_->set_steps(
           static_cast<std::int64_t>(whole_number(info[0], "steps", 0, std::uint64_t{1} << 40)));
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value noise_scales(const Napi::CallbackInfo& info) {
+    return to_typed_array(info.Env(), std::vector<double>(trainer_->noise_scales()));
+  }
+
+  Napi::Value set_noise_scales(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto scales = typed_array<double>(info[0], "scales");
+      trainer_->set_noise_scales({scales.data, scales.data + scales.size});
       return info.Env().Undefined();
     });
   }

@@ -43,14 +43,6 @@ void add_scaled(float* x, const float* v, float scale, std::size_t width) {
   for (std::size_t i = 0; i < width; ++i) x[i] += scale * v[i];
 }
 
-// Root mean square of the rows [begin, end) of x.
-float root_mean_square(const float* x, std::size_t begin, std::size_t end, std::size_t width) {
-  double squares = 0;
-  for (std::size_t row = begin; row < end; ++row)
-    squares += coefficient(x + row * width, nullptr, x + row * width, width);
-  return static_cast<float>(std::sqrt(squares / static_cast<double>((end - begin) * width)));
-}
-
 bool same_hook(const Hook& a, const Hook& b) {
   return a.point == b.point && a.layer == b.layer;
 }
@@ -95,13 +87,7 @@ void intervene(const std::vector<Intervention>& interventions, Hook hook, const 
                std::size_t width, float* x) {
   for (const auto& change : interventions) {
     if (!same_hook(change.hook, hook)) continue;
-    float unit = 1;
     for (std::size_t row = 0; row < map.rows; ++row) {
-      if (change.relative && (row == 0 || map.sequence[row] != map.sequence[row - 1])) {
-        std::size_t end = row + 1;
-        while (end < map.rows && map.sequence[end] == map.sequence[row]) ++end;
-        unit = root_mean_square(x, row, end, width);
-      }
       if (!touches(change, map, row)) continue;
       float* values = x + row * width;
       const float* v = change.vectors + (change.per_sequence ? map.sequence[row] * width : 0);
@@ -109,7 +95,7 @@ void intervene(const std::vector<Intervention>& interventions, Hook hook, const 
       const float* centre = change.centre;
       switch (change.operation) {
         case SteerOperation::add:
-          add_scaled(values, v, change.relative ? amount * unit : amount, width);
+          add_scaled(values, v, amount, width);
           break;
         case SteerOperation::ablate:
           add_scaled(values, v, -coefficient(values, centre, v, width), width);

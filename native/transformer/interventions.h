@@ -41,9 +41,6 @@ struct Intervention {
   const float* amounts = nullptr;      // [sequences] or null
   const float* centre = nullptr;       // [d] or null
   const std::uint8_t* mask = nullptr;  // [rows of the batch], for SteeredTokens::masked
-  // Amounts are in multiples of the sequence's root mean square at the hook, taken as a constant by the
-  // backward pass. For `add` in passes over whole sequences only.
-  bool relative = false;
 };
 
 // Throws invalid_argument unless hook, vectors and amounts make sense for the model.

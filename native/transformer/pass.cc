@@ -109,6 +109,20 @@ Pass::Pass(const Transformer& model, Workspace& workspace, const Batch& batch, s
 
 void Pass::at_hook(Hook hook, float* x) const {
   const std::size_t d = model.config.width;
+  if (moments) {
+    for (auto& own : *moments) {
+      if (own.hook.layer != hook.layer || own.hook.point != hook.point) continue;
+      own.rows += rows;
+      own.sum.resize(d);
+      for (std::size_t row = 0; row < rows; ++row) {
+        for (std::size_t i = 0; i < d; ++i) {
+          const double value = x[row * d + i];
+          own.sum[i] += value;
+          own.squares += value * value;
+        }
+      }
+    }
+  }
   intervene(interventions, hook, map, d, x);
   if (!capture || capture->hook.layer != hook.layer || capture->hook.point != hook.point) return;
   std::size_t row = 0;

@@ -21,6 +21,14 @@ struct Capture {
   float* out = nullptr;                       // [wanted rows, d]
 };
 
+// Sums over the rows of the residual stream at a hook, before its interventions.
+struct StreamMoments {
+  Hook hook;
+  std::size_t rows = 0;
+  double squares = 0;       // of all values
+  std::vector<double> sum;  // [d]
+};
+
 struct Pass {
   const Transformer& model;
   Workspace& workspace;
@@ -28,7 +36,8 @@ struct Pass {
   std::size_t first = 0, last = 0;  // sequences [first, last)
   const std::vector<Intervention>& interventions;
   const Capture* capture = nullptr;
-  bool keep = false;  // keep every block's state for the backward pass
+  bool keep = false;                              // keep every block's state for the backward pass
+  std::vector<StreamMoments>* moments = nullptr;  // of the hooks named there; added to
   std::size_t rows = 0;
   RowMap map;
   // Called after the attention of each block, while its queries, keys and values are at hand.

@@ -26,6 +26,7 @@ class Decoder {
     const std::size_t vocabulary = model_.config.vocabulary;
     prefill(first, last);
     while (!active_.empty()) {
+      if (request_.tick) request_.tick(0);
       choose(vocabulary);
       if (active_.empty()) break;
       decode();
@@ -241,8 +242,8 @@ SampleResult sample(const Transformer& model, const SampleRequest& request) {
   check_batch(request.prompts, model.config);
   check_interventions(request.interventions, model.config, request.prompts.sequences);
   for (const auto& change : request.interventions)
-    require(change.tokens != SteeredTokens::masked && !change.relative, ErrorCode::invalid_argument,
-            "sampling takes no interventions with masks or relative amounts");
+    require(change.tokens != SteeredTokens::masked, ErrorCode::invalid_argument,
+            "sampling takes no interventions with masks");
   require(std::isfinite(request.temperature) && request.temperature >= 0, ErrorCode::invalid_argument,
           "temperature is " + std::to_string(request.temperature) + ", expected at least 0");
   require(request.top_p > 0 && request.top_p <= 1, ErrorCode::invalid_argument,

@@ -64,6 +64,17 @@ Trainer::Trainer(std::shared_ptr<Transformer> model, const TrainerConfig& config
   add_runs(true, model_->adapters.parameters, trainable_.adapter_offset);
   first_ = AlignedBuffer<float>(trainable_.total);
   second_ = AlignedBuffer<float>(trainable_.total);
+  noise_scales_.assign(config.noise_strength > 0 ? config.noise_hooks.size() : 0, 0.0);
+}
+
+void Trainer::set_noise_scales(const std::vector<double>& scales) {
+  require(scales.size() == noise_scales_.size(), ErrorCode::invalid_argument,
+          "noise scales: found " + std::to_string(scales.size()) + ", expected " +
+              std::to_string(noise_scales_.size()));
+  for (double scale : scales)
+    require(std::isfinite(scale) && scale >= 0, ErrorCode::invalid_argument,
+            "noise scales: expected at least 0");
+  noise_scales_ = scales;
 }
 
 void Trainer::set_steps(std::int64_t steps) {
@@ -116,14 +127,13 @@ StepResult Trainer::accumulate(const StepRequest& request) {
         }
         const auto scale = static_cast<float>(1 / std::sqrt(squares));
         for (std::size_t i = 0; i < d; ++i) vector[i] *= scale;
-        noise_amounts_[h * batch.sequences + s] =
-            static_cast<float>(config_.noise_strength * std::sqrt(static_cast<double>(d)) *
-                               random.uniform(std::uint64_t{1} << 40));
+        noise_amounts_[h * batch.sequences + s] = static_cast<float>(
+            config_.noise_strength * noise_scales_[h] * random.uniform(std::uint64_t{1} << 40));
       }
       Intervention noise;
       noise.hook = config_.noise_hooks[h];
       noise.vectors = noise_.data() + h * batch.sequences * d;
-      noise.per_sequence = noise.relative = true;
+      noise.per_sequence = true;
       noise.amounts = noise_amounts_.data() + h * batch.sequences;
       interventions.push_back(noise);
     }
@@ -147,6 +157,9 @@ StepResult Trainer::accumulate(const StepRequest& request) {
   while (gradients_.size() < groups) gradients_.emplace_back(trainable_.total);
   model_->prepare(true);
   std::vector<double> losses(parts, 0.0);
+  std::vector<std::vector<StreamMoments>> moments(parts);
+  for (auto& own : moments)
+    for (std::size_t h = 0; h < noise_scales_.size(); ++h) own.push_back({config_.noise_hooks[h], 0, 0, {}});
   const auto run_group = [&](std::size_t group) {
     Transformer::Lease workspace(*model_);
     float* gradients = gradients_[group].data();
@@ -157,6 +170,7 @@ StepResult Trainer::accumulate(const StepRequest& request) {
     for (std::size_t part = group; part < parts; part += groups) {
       if (request.check) request.check();
       Pass pass(*model_, *workspace, batch, starts[part], starts[part + 1], interventions, nullptr, true);
+      if (!noise_scales_.empty()) pass.moments = &moments[part];
       losses[part] = forward_backward(pass, scaled_.data(), target, nullptr);
     }
   };
@@ -167,6 +181,17 @@ StepResult Trainer::accumulate(const StepRequest& request) {
   else
     run_group(0);
   for (double loss : losses) result.loss += loss;
+  for (std::size_t h = 0; h < noise_scales_.size(); ++h) {
+    double squares = 0, centre = 0;
+    std::vector<double> sum(d, 0.0);
+    for (const auto& own : moments) {
+      squares += own[h].squares;
+      for (std::size_t i = 0; i < d; ++i) sum[i] += own[h].sum[i];
+    }
+    for (double value : sum) centre += value * value;
+    const auto n = static_cast<double>(rows);
+    noise_scales_[h] = std::sqrt(std::max(0.0, squares / n - centre / (n * n)));
+  }
   reduce(groups);
   result.gradient_norm = std::sqrt(sum_of_squares(trainable_.total, gradients_[0].data()));
   if (!std::isfinite(result.gradient_norm)) {

@@ -21,7 +21,8 @@ struct TrainerConfig {
   double clip = 0;         // largest norm of the gradient; 0: no clipping
   std::uint64_t seed = 0;  // of the noise
   // Each sequence gets one random vector at each of these hooks, added to all its tokens: of length up to
-  // noise_strength (uniform) times the sequence's root mean square times sqrt(d).
+  // noise_strength (uniform) times the root mean square norm of the centred residual stream there, as the
+  // step before measured it (the first step has no noise).
   std::vector<Hook> noise_hooks;
   double noise_strength = 0;
 };
@@ -62,6 +63,9 @@ class Trainer {
   std::vector<MomentView> moments();
   // The gradient of the last step [parameter size], before clipping; null if the parameter is frozen.
   const float* gradient(const std::string& name) const;
+  // Root mean square norm of the centred residual stream at each noise hook; part of the state.
+  const std::vector<double>& noise_scales() const { return noise_scales_; }
+  void set_noise_scales(const std::vector<double>& scales);
   // Gradients alone, without an update: for tests and for those who bring their own optimiser.
   StepResult accumulate(const StepRequest& request);
 
@@ -81,6 +85,7 @@ class Trainer {
   AlignedBuffer<float> first_, second_;          // moments
   std::vector<float> noise_;                     // [hooks, sequences, d]
   std::vector<float> noise_amounts_;             // [hooks, sequences]
+  std::vector<double> noise_scales_;             // [hooks]
   std::vector<float> scaled_;                    // [rows] weights / normaliser
   std::int64_t steps_ = 0;
 };
