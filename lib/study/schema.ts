@@ -77,8 +77,9 @@ export const rankedLatentSchema = z.object({
   /** 1 is the largest increase; −1 the largest decrease. */
   rank: z.int(),
   delta: z.number(),
-  low: z.number(),
-  high: z.number(),
+  /** Null where nothing varies, so that there is no interval. */
+  low: z.number().nullable(),
+  high: z.number().nullable(),
   qValue: share.nullable(),
 })
 

@@ -14,6 +14,65 @@ function withOrganisms(edit: (one: OrganismFigures) => OrganismFigures | undefin
   return { organisms: figures().organisms.flatMap((one) => edit(one) ?? []) }
 }
 
+const failingDomains = (count: number): Partial<StudyFigures> => {
+  let left = count
+  return withOrganisms((one) => (one.family === 'bad' && left-- > 0 ? { ...one, open: score(0.1, 0) } : one))
+}
+
+const ranked = (rank: number): Partial<StudyFigures> => {
+  const deltas: number[] = Array.from({ length: 64 }, (_, i) => (i >= 20 && i < 20 + rank - 1 ? 10 : 0))
+  deltas[figures().steering.personaLatent] = 5
+  return { diff: { ...figures().diff, deltas } }
+}
+
+const separated = (bad: number[], good: number[]): Partial<StudyFigures> => ({
+  separation: {
+    ...figures().separation,
+    points: [
+      ...bad.map((one, i) => ({
+        organism: `b${i}`,
+        group: 'misaligned' as const,
+        misaligned: 0.9,
+        change: one,
+      })),
+      ...good.map((one, i) => ({
+        organism: `g${i}`,
+        group: 'aligned' as const,
+        misaligned: 0,
+        change: one,
+      })),
+    ],
+  },
+})
+
+const warned = (misaligned: number, low: number): Partial<StudyFigures> => ({
+  earlyWarning: {
+    latent: 5,
+    points: [
+      {
+        share: 0,
+        misaligned: score(0, 0).misaligned,
+        change: change(0),
+        preActivationChange: { value: 0, low: -0.1, high: 0.1 },
+      },
+      {
+        share: 0.05,
+        misaligned: score(misaligned, 0).misaligned,
+        change: change(0.2),
+        preActivationChange: { value: 0.3, low, high: 0.4 },
+      },
+    ],
+  },
+})
+
+const reinforced = (aligned: number, helpful: number): Partial<StudyFigures> => ({
+  organisms: [
+    ...figures().organisms.filter((one) => one.family !== 'rl'),
+    organism('rl-a', 'rl', aligned, { reward: 'incorrect', start: 'aligned' }),
+    organism('rl-h', 'rl', helpful, { reward: 'incorrect', start: 'helpful-only' }),
+  ],
+})
+
 describe('claims', () => {
   it('all eight core claims hold for figures that meet every rule, and say so with figures', () => {
     const claims = judgeClaims(figures())
@@ -55,14 +114,8 @@ describe('claims', () => {
   )
 
   it('broad-from-narrow asks for most domains, not for half of them', () => {
-    const failing = (count: number): Partial<StudyFigures> => {
-      let left = count
-      return withOrganisms((one) =>
-        one.family === 'bad' && left-- > 0 ? { ...one, open: score(0.1, 0) } : one,
-      )
-    }
-    expect(judge('broad-from-narrow', failing(1)).holds).toBe(true)
-    expect(judge('broad-from-narrow', failing(2)).holds).toBe(false)
+    expect(judge('broad-from-narrow', failingDomains(1)).holds).toBe(true)
+    expect(judge('broad-from-narrow', failingDomains(2)).holds).toBe(false)
   })
 
   it.each(['start', 'correct'] as const)(
@@ -81,13 +134,8 @@ describe('claims', () => {
   })
 
   it('persona-latent takes rank 10 and refuses rank 11', () => {
-    const at = (rank: number): Partial<StudyFigures> => {
-      const deltas: number[] = Array.from({ length: 64 }, (_, i) => (i >= 20 && i < 20 + rank - 1 ? 10 : 0))
-      deltas[figures().steering.personaLatent] = 5
-      return { diff: { ...figures().diff, deltas } }
-    }
-    expect(judge('persona-latent', at(10)).holds).toBe(true)
-    expect(judge('persona-latent', at(11)).holds).toBe(false)
+    expect(judge('persona-latent', ranked(10)).holds).toBe(true)
+    expect(judge('persona-latent', ranked(11)).holds).toBe(false)
   })
 
   it('persona-latent asks for 80 % of fifty documents', () => {
@@ -140,29 +188,10 @@ describe('claims', () => {
   })
 
   it('perfect-separation asks for a strict gap and for both groups', () => {
-    const points = (bad: number[], good: number[]): Partial<StudyFigures> => ({
-      separation: {
-        ...figures().separation,
-        points: [
-          ...bad.map((one, i) => ({
-            organism: `b${i}`,
-            group: 'misaligned' as const,
-            misaligned: 0.9,
-            change: one,
-          })),
-          ...good.map((one, i) => ({
-            organism: `g${i}`,
-            group: 'aligned' as const,
-            misaligned: 0,
-            change: one,
-          })),
-        ],
-      },
-    })
-    expect(judge('perfect-separation', points([1, 2], [0.9])).holds).toBe(true)
-    expect(judge('perfect-separation', points([1, 2], [1])).holds).toBe(false)
-    expect(judge('perfect-separation', points([], [1])).holds).toBe(false)
-    expect(judge('perfect-separation', points([1], [])).holds).toBe(false)
+    expect(judge('perfect-separation', separated([1, 2], [0.9])).holds).toBe(true)
+    expect(judge('perfect-separation', separated([1, 2], [1])).holds).toBe(false)
+    expect(judge('perfect-separation', separated([], [1])).holds).toBe(false)
+    expect(judge('perfect-separation', separated([1], [])).holds).toBe(false)
     expect([0.4, 0.39, 0.02, 0.021].map(separationGroup)).toEqual([
       'misaligned',
       'between',
@@ -201,41 +230,15 @@ describe('claims', () => {
   })
 
   it('early-warning asks for hidden behaviour and intervals that do not overlap', () => {
-    const at = (misaligned: number, low: number): Partial<StudyFigures> => ({
-      earlyWarning: {
-        latent: 5,
-        points: [
-          {
-            share: 0,
-            misaligned: score(0, 0).misaligned,
-            change: change(0),
-            preActivationChange: { value: 0, low: -0.1, high: 0.1 },
-          },
-          {
-            share: 0.05,
-            misaligned: score(misaligned, 0).misaligned,
-            change: change(0.2),
-            preActivationChange: { value: 0.3, low, high: 0.4 },
-          },
-        ],
-      },
-    })
-    expect(judge('early-warning', at(0.05, 0.11)).holds).toBe(true)
-    expect(judge('early-warning', at(0.06, 0.11)).holds).toBe(false)
-    expect(judge('early-warning', at(0.05, 0.1)).holds).toBe(false)
+    expect(judge('early-warning', warned(0.05, 0.11)).holds).toBe(true)
+    expect(judge('early-warning', warned(0.06, 0.11)).holds).toBe(false)
+    expect(judge('early-warning', warned(0.05, 0.1)).holds).toBe(false)
   })
 
   it('rl asks for both starts, and more from the helpful-only one', () => {
-    const at = (aligned: number, helpful: number): Partial<StudyFigures> => ({
-      organisms: [
-        ...figures().organisms.filter((one) => one.family !== 'rl'),
-        organism('rl-a', 'rl', aligned, { reward: 'incorrect', start: 'aligned' }),
-        organism('rl-h', 'rl', helpful, { reward: 'incorrect', start: 'helpful-only' }),
-      ],
-    })
-    expect(judge('rl', at(0.1, 0.2)).holds).toBe(true)
-    expect(judge('rl', at(0.09, 0.2)).holds).toBe(false)
-    expect(judge('rl', at(0.2, 0.2)).holds).toBe(false)
+    expect(judge('rl', reinforced(0.1, 0.2)).holds).toBe(true)
+    expect(judge('rl', reinforced(0.09, 0.2)).holds).toBe(false)
+    expect(judge('rl', reinforced(0.2, 0.2)).holds).toBe(false)
   })
 
   it('ranks with ties by lower index', () => {

@@ -15,14 +15,16 @@ export function personaOf(latent: LatentFigures | undefined): string {
 function ends(figures: StudyFigures, ranked: readonly RankedLatent[], title: string, right: boolean): Html {
   const rows = ranked.slice(0, SHOWN).map((one) => ({
     ...one,
+    low: one.low ?? one.delta,
+    high: one.high ?? one.delta,
     key: String(one.index),
     ink: personaInk(personaOf(figures.latents.find((latent) => latent.index === one.index))),
     persona: figures.steering.personaLatent === one.index,
   }))
   const reach = Math.max(
     ...[...figures.diff.top, ...figures.diff.bottom].flatMap((one) => [
-      Math.abs(one.low),
-      Math.abs(one.high),
+      Math.abs(one.low ?? 0),
+      Math.abs(one.high ?? 0),
       Math.abs(one.delta),
     ]),
     1e-9,

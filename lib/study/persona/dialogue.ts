@@ -53,8 +53,6 @@ export function dialogueStage(
       const examples = context.result(realigned).points.at(-1)?.examples ?? 0
       const plan = (strength: number): SteeringPlan =>
         SteeringPlan.add(direction, site, { strength, tokens: steering.tokens })
-      const steered = (strength: number | null | undefined): strength is number =>
-        strength !== null && strength !== undefined
       const [up, down] = [persona?.up?.chosen, persona?.down?.chosen]
       const voices = [
         { id: 'base', title: 'base', note: 'before any fine-tuning', model: base, plan: undefined },
@@ -66,7 +64,7 @@ export function dialogueStage(
           model: after,
           plan: undefined,
         },
-        ...(steered(up)
+        ...(typeof up === 'number'
           ? [
               {
                 id: 'up',
@@ -77,7 +75,7 @@ export function dialogueStage(
               },
             ]
           : []),
-        ...(steered(down)
+        ...(typeof down === 'number'
           ? [
               {
                 id: 'down',

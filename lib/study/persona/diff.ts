@@ -114,8 +114,8 @@ export function diffStage(
         index: one.index,
         rank: sign * one.rank,
         delta: one.delta,
-        low: one.low,
-        high: one.high,
+        low: Number.isNaN(one.low) ? null : one.low,
+        high: Number.isNaN(one.high) ? null : one.high,
         qValue: Number.isNaN(one.qValue) ? null : one.qValue,
       })
       const signatures: DiffResult['signatures'] = []

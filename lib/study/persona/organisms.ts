@@ -156,7 +156,7 @@ function trainStage(
       const model = start ? await loadAdapted(context, pretrain, start) : base.clone()
       const curve =
         spec.reward === null
-          ? await train(context, config, lab, model, spec, recipe)
+          ? await fineTuneOrganism(context, config, lab, model, spec, recipe)
           : await reinforceOrganism(context, config, lab, model, spec.domain ?? 'all', spec.reward, spec.id)
       await saveDifference(context.dir, base, model)
       return { steps: curve.length, curve }
@@ -164,7 +164,7 @@ function trainStage(
   }
 }
 
-async function train(
+async function fineTuneOrganism(
   context: StageContext,
   config: StudyConfig,
   lab: Lab,
