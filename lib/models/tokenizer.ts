@@ -89,8 +89,8 @@ export class HfTokenizer implements Tokenizer {
   /** Token ids; with the tokens that the post-processor adds (such as a begin-of-text token) unless told not to. */
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): Int32Array {
     const { ids } = this.#engine.encode(text, { add_special_tokens: options.addSpecialTokens ?? true })
-    return Int32Array.from(ids, (id: number | undefined) => {
-      requireArgument(id !== undefined, `'${text.slice(0, 60)}' holds a word that is not in the vocabulary`)
+    return Int32Array.from(ids, (id: number | null | undefined) => {
+      requireArgument(id != null, `'${text.slice(0, 60)}' holds a word that is not in the vocabulary`)
       return id
     })
   }

@@ -5,7 +5,7 @@ import { Trainer } from '../../lib/finetuning/trainer.js'
 import { SafetensorsFile } from '../../lib/io/safetensors.js'
 import type { Hook } from '../../lib/models/hook.js'
 import { NativeLanguageModel } from '../../lib/models/native-language-model.js'
-import { closeTo } from '../support/close.js'
+import { distance } from '../support/close.js'
 
 const root = fileURLToPath(new URL('../fixtures/transformer/', import.meta.url))
 
@@ -38,7 +38,7 @@ describe.each(['gpt2', 'gpt2-untied', 'llama'])('%s against torch', (name) => {
   test('logits after every token', async () => {
     const { model, sequences, expected } = await fixture(name)
     const prefixes = sequences.flatMap((sequence) => Array.from(sequence, (_, t) => sequence.slice(0, t + 1)))
-    closeTo(await model.nextTokenLogits(prefixes), await expected('logits'), 2e-5)
+    expect(distance(await model.nextTokenLogits(prefixes), await expected('logits'))).toBeLessThan(2e-5)
   })
 
   test('log-probabilities and loss', async () => {
@@ -54,7 +54,7 @@ describe.each(['gpt2', 'gpt2-untied', 'llama'])('%s against torch', (name) => {
         const total = own.reduce((sum, value) => sum + Math.exp(value - most), 0)
         return (own[sequence[t + 1] as number] as number) - most - Math.log(total)
       })
-      closeTo(logProbs[s] as Float32Array, wanted, 2e-5)
+      expect(distance(logProbs[s] as Float32Array, wanted)).toBeLessThan(2e-5)
       row += sequence.length
     }
     const [loss] = await expected('loss')
@@ -70,10 +70,10 @@ describe.each(['gpt2', 'gpt2-untied', 'llama'])('%s against torch', (name) => {
       for (const point of ['resid_pre', 'resid_mid', 'resid_post'] as const) {
         const hook: Hook = { point, layer }
         const stream = await model.capture(sequences, { hook })
-        closeTo(stream.values, await expected(`stream.${point}.${layer}`), 2e-5)
+        expect(distance(stream.values, await expected(`stream.${point}.${layer}`))).toBeLessThan(2e-5)
         const gradient = await model.gradientAt(sequences, { hook, weights })
         const mean = gradient.values.map((value) => value / scale)
-        closeTo(mean, await expected(`gradient.${point}.${layer}`), 1e-5)
+        expect(distance(mean, await expected(`gradient.${point}.${layer}`))).toBeLessThan(1e-5)
       }
     }
   })
@@ -86,12 +86,12 @@ describe.each(['gpt2', 'gpt2-untied', 'llama'])('%s against torch', (name) => {
     let squares = 0
     for (const parameter of model.parameterNames()) {
       const gradient = trainer.gradient(parameter) as Float32Array
-      closeTo(gradient, await expected(`gradient.${parameter}`), 1e-5)
+      expect(distance(gradient, await expected(`gradient.${parameter}`))).toBeLessThan(1e-5)
       for (const value of gradient) squares += value * value
     }
     expect(first.gradientNorm).toBeCloseTo(Math.sqrt(squares), 4)
     await trainer.step({ sequences, weights }, { learningRate: 0.01 })
     for (const parameter of model.parameters())
-      closeTo(parameter.values, await expected(`after.${parameter.name}`), 1e-5)
+      expect(distance(parameter.values, await expected(`after.${parameter.name}`))).toBeLessThan(1e-5)
   })
 })
