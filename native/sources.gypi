@@ -1,6 +1,7 @@
 {
   "variables": {
     "core_sources": [
+      "native/c_api.cc",
       "native/sae/trainer.cc",
       "native/sae/sae.cc",
       "native/kernels/sae_update/reference.cc",
@@ -85,6 +86,7 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/c_api_test.cc",
       "test/native/transformer/backward_test.cc",
       "test/native/transformer/sampler_test.cc",
       "test/native/sae/trainer_test.cc",

@@ -118,6 +118,11 @@ SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride, 
   return codes;
 }
 
+void Sae::encode_to(const float* x, std::size_t tokens, std::size_t stride, std::uint32_t* indices,
+                    float* values, std::uint32_t* counts) const {
+  encode_piece(x, 0, tokens, stride, {}, indices, values, counts);
+}
+
 void Sae::encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
                       const std::uint32_t* groups, const double* ids, const TokenProgress& progress,
                       const std::function<void()>& check) const {
@@ -155,14 +160,16 @@ void Sae::pre_activations(const float* x, std::size_t tokens, std::size_t stride
 }
 
 const float* Sae::decoder_vector(std::size_t latent) const {
-  require(latent < config_.latents, ErrorCode::invalid_argument,
-          "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
+  if (latent >= config_.latents)
+    fail(ErrorCode::invalid_argument,
+         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
   return w_dec_.data() + latent * stride_;
 }
 
 const float* Sae::encoder_vector(std::size_t latent) const {
-  require(latent < config_.latents, ErrorCode::invalid_argument,
-          "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
+  if (latent >= config_.latents)
+    fail(ErrorCode::invalid_argument,
+         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
   return w_enc_.data() + latent * stride_;
 }
 

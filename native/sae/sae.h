@@ -53,6 +53,9 @@ class Sae {
   // x [tokens, stride]. A batch may hold at most 2^32 - 1 pairs. `check` is called often, from any thread.
   SparseCodes encode(const float* x, std::size_t tokens, std::size_t stride,
                      const TokenProgress& progress = {}, const std::function<void()>& check = {}) const;
+  // The same into the caller's arrays, k places a token (see EncodeArgs).
+  void encode_to(const float* x, std::size_t tokens, std::size_t stride, std::uint32_t* indices,
+                 float* values, std::uint32_t* counts) const;
   // Encodes and adds to `stats` without keeping the codes; groups and ids as in LatentStats::add. Where it
   // throws, the tokens of earlier pieces have been added.
   void encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,

@@ -19,9 +19,10 @@ void decode(const DecodeArgs& args) {
     const std::size_t first = args.codes.begin(t), count = args.codes.count(t);
     codes += count;
     for (std::size_t c = first; c < first + count; ++c)
-      require(args.codes.indices[c] < args.latents, ErrorCode::invalid_argument,
-              "decode: token " + std::to_string(t) + " has latent " + std::to_string(args.codes.indices[c]) +
-                  ", the decoder has " + std::to_string(args.latents));
+      if (args.codes.indices[c] >= args.latents)
+        fail(ErrorCode::invalid_argument, "decode: token " + std::to_string(t) + " has latent " +
+                                              std::to_string(args.codes.indices[c]) + ", the decoder has " +
+                                              std::to_string(args.latents));
   }
   if (args.codes.tokens == 0) return;
   const DecodeKernel kernel = decode_variants().active();

@@ -56,10 +56,11 @@ struct Block {
       if (t >= tokens) continue;
       const double norm = std::sqrt(kernels.prepare(args.x + (first + t) * args.x_stride, encoder.centre,
                                                     encoder.width, rows.data() + t * padded));
-      require(encoder.largest_norm * norm + encoder.largest_bias <= kLargest, ErrorCode::non_finite,
-              "activations: token " + std::to_string(args.first_token + first + t) + " has length " +
-                  std::to_string(norm) + "; its products with encoder rows of length up to " +
-                  std::to_string(encoder.largest_norm) + " overflow fp32");
+      if (!(encoder.largest_norm * norm + encoder.largest_bias <= kLargest))
+        fail(ErrorCode::non_finite, "activations: token " + std::to_string(args.first_token + first + t) +
+                                        " has length " + std::to_string(norm) +
+                                        "; its products with encoder rows of length up to " +
+                                        std::to_string(encoder.largest_norm) + " overflow fp32");
       // Rounded up; far from underflow, so that slack_scale * norm covers lost subnormals.
       if (norm > 0) norms[t] = std::max(static_cast<float>(norm * (1 + 1e-6)), 1e-10f);
     }
@@ -271,8 +272,9 @@ void EncoderWeights::refresh() {
     for (std::size_t l = begin; l < end; ++l) {
       const double norm = std::sqrt(kernels.squared_norm(weights + l * stride, padded));
       if (!std::isfinite(norm)) check_finite("W_enc", weights, latents, width, stride);
-      require(norm < kLargest, ErrorCode::non_finite,
-              "W_enc: the row of latent " + std::to_string(l) + " has length " + std::to_string(norm));
+      if (norm >= kLargest)
+        fail(ErrorCode::non_finite,
+             "W_enc: the row of latent " + std::to_string(l) + " has length " + std::to_string(norm));
       const double offset = std::fabs(bias[l]);
       slack_scale[l] = norm > 0 ? static_cast<float>(std::max(norm, 1e-20) * scale) : 0.0f;
       slack_offset[l] = static_cast<float>(4 * u * offset);
@@ -318,8 +320,9 @@ void pre_activations(const EncoderWeights& encoder, const float* x, std::size_t 
                      const std::uint32_t* chosen, std::size_t count, float* out) {
   check_sizes(encoder, x_stride);
   for (std::size_t i = 0; i < count; ++i)
-    require(chosen[i] < encoder.latents, ErrorCode::invalid_argument,
-            "latent " + std::to_string(chosen[i]) + ": the encoder has " + std::to_string(encoder.latents));
+    if (chosen[i] >= encoder.latents)
+      fail(ErrorCode::invalid_argument,
+           "latent " + std::to_string(chosen[i]) + ": the encoder has " + std::to_string(encoder.latents));
   check_finite("activations", x, tokens, encoder.width, x_stride);
   const EncodeKernels kernels = encode_variants().active();
   parallel_for(tokens, 32, [&](std::size_t begin, std::size_t end) {

@@ -38,12 +38,14 @@ void LatentStats::add(const CodesView& codes, const std::uint32_t* groups, const
     const std::size_t first = codes.begin(t), count = codes.count(t);
     pairs += count;
     for (std::size_t c = first; c < first + count; ++c) {
-      require(codes.indices[c] < options_.latents, ErrorCode::invalid_argument,
-              "latent statistics: row " + std::to_string(rows_ + t) + " has latent " +
-                  std::to_string(codes.indices[c]) + " of " + std::to_string(options_.latents));
-      require(std::isfinite(codes.values[c]), ErrorCode::non_finite,
-              "latent statistics: the value of latent " + std::to_string(codes.indices[c]) + " in row " +
-                  std::to_string(rows_ + t) + " is not finite");
+      if (codes.indices[c] >= options_.latents)
+        fail(ErrorCode::invalid_argument, "latent statistics: row " + std::to_string(rows_ + t) +
+                                              " has latent " + std::to_string(codes.indices[c]) + " of " +
+                                              std::to_string(options_.latents));
+      if (!std::isfinite(codes.values[c]))
+        fail(ErrorCode::non_finite, "latent statistics: the value of latent " +
+                                        std::to_string(codes.indices[c]) + " in row " +
+                                        std::to_string(rows_ + t) + " is not finite");
     }
   }
   // Threads share the latents, not the rows: each latent's sums run over the rows in order.

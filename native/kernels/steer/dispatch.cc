@@ -36,9 +36,10 @@ void check(const SteerArgs& args) {
   }
   if (args.group)
     for (std::size_t row = 0; row < args.rows; ++row)
-      require(args.group[row] < args.groups, ErrorCode::invalid_argument,
-              "steer: row " + std::to_string(row) + " is of group " + std::to_string(args.group[row]) +
-                  " of " + std::to_string(args.groups));
+      if (args.group[row] >= args.groups)
+        fail(ErrorCode::invalid_argument, "steer: row " + std::to_string(row) + " is of group " +
+                                              std::to_string(args.group[row]) + " of " +
+                                              std::to_string(args.groups));
   if (args.kind == SteerKind::add) return;
   for (std::size_t group = 0; group < args.groups; ++group)
     for (std::size_t a = 0; a < args.dimensions; ++a)

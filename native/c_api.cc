@@ -1,0 +1,283 @@
+// The C interface (native/include/personascope.h): arguments checked, exceptions turned into a status and a
+// text.
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "native/core/error.h"
+#include "native/core/isa.h"
+#include "native/core/thread_pool.h"
+#include "native/core/version.h"
+#include "native/include/personascope.h"
+#include "native/kernels/encode/encode.h"
+#include "native/kernels/latent_stats/difference.h"
+#include "native/sae/sae.h"
+
+struct personascope_sae {
+  personascope::Sae sae;
+};
+
+struct personascope_stats {
+  personascope::LatentStats stats;
+};
+
+namespace {
+
+using personascope::Error;
+using personascope::ErrorCode;
+using personascope::fail;
+using personascope::require;
+
+thread_local std::string t_error;
+
+personascope_status status_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+      return PERSONASCOPE_INVALID_ARGUMENT;
+    case ErrorCode::not_found:
+      return PERSONASCOPE_NOT_FOUND;
+    case ErrorCode::format:
+      return PERSONASCOPE_FORMAT;
+    case ErrorCode::non_finite:
+      return PERSONASCOPE_NON_FINITE;
+    case ErrorCode::io:
+      return PERSONASCOPE_IO;
+    case ErrorCode::out_of_memory:
+      return PERSONASCOPE_OUT_OF_MEMORY;
+    case ErrorCode::aborted:
+      return PERSONASCOPE_ABORTED;
+    case ErrorCode::internal:
+      return PERSONASCOPE_INTERNAL;
+  }
+  return PERSONASCOPE_INTERNAL;
+}
+
+// No exception leaves the library, not even one thrown while the error's text is kept.
+template <class Body>
+personascope_status guarded(const Body& body) noexcept {
+  personascope_status status = PERSONASCOPE_INTERNAL;
+  try {
+    try {
+      body();
+      return PERSONASCOPE_OK;
+    } catch (const Error& error) {
+      status = status_of(error.code());
+      t_error = error.what();
+    } catch (const std::bad_alloc&) {
+      status = PERSONASCOPE_OUT_OF_MEMORY;
+      t_error = "out of memory";
+    } catch (const std::exception& error) {
+      t_error = error.what();
+    }
+  } catch (...) {
+    t_error.clear();
+  }
+  return status;
+}
+
+void present(const void* pointer, const char* name) {
+  if (!pointer) fail(ErrorCode::invalid_argument, std::string(name) + " is NULL");
+}
+
+template <class T>
+void copy_out(const std::vector<T>& values, T* out) {
+  if (out) std::copy(values.begin(), values.end(), out);
+}
+
+}  // namespace
+
+const char* personascope_version(void) {
+  return PERSONASCOPE_VERSION;
+}
+
+const char* personascope_last_error(void) {
+  return t_error.c_str();
+}
+
+const char* personascope_status_name(personascope_status status) {
+  switch (status) {
+    case PERSONASCOPE_OK:
+      return "OK";
+    case PERSONASCOPE_INVALID_ARGUMENT:
+      return personascope::error_code_name(ErrorCode::invalid_argument);
+    case PERSONASCOPE_NOT_FOUND:
+      return personascope::error_code_name(ErrorCode::not_found);
+    case PERSONASCOPE_FORMAT:
+      return personascope::error_code_name(ErrorCode::format);
+    case PERSONASCOPE_NON_FINITE:
+      return personascope::error_code_name(ErrorCode::non_finite);
+    case PERSONASCOPE_IO:
+      return personascope::error_code_name(ErrorCode::io);
+    case PERSONASCOPE_OUT_OF_MEMORY:
+      return personascope::error_code_name(ErrorCode::out_of_memory);
+    case PERSONASCOPE_ABORTED:
+      return personascope::error_code_name(ErrorCode::aborted);
+    case PERSONASCOPE_INTERNAL:
+      return personascope::error_code_name(ErrorCode::internal);
+  }
+  return "unknown status";
+}
+
+personascope_status personascope_set_threads(int threads) {
+  return guarded([&] { personascope::set_thread_count(threads); });
+}
+
+int personascope_threads(void) {
+  int threads = 0;
+  guarded([&] { threads = personascope::thread_count(); });
+  return threads;
+}
+
+personascope_status personascope_set_isa(const char* isa) {
+  return guarded([&] {
+    present(isa, "isa");
+    personascope::set_isa(personascope::parse_isa(isa));
+  });
+}
+
+const char* personascope_isa(void) {
+  const char* name = "";
+  guarded([&] { name = personascope::isa_name(personascope::active_isa()); });
+  return name;
+}
+
+personascope_status personascope_sae_create(const personascope_sae_config* config, const float* w_enc,
+                                            const float* w_dec, const float* b_enc, const float* b_dec,
+                                            personascope_sae** sae) {
+  return guarded([&] {
+    present(sae, "sae");
+    *sae = nullptr;
+    present(config, "config");
+    present(w_enc, "w_enc");
+    present(w_dec, "w_dec");
+    present(b_enc, "b_enc");
+    present(b_dec, "b_dec");
+    personascope::SaeConfig made;
+    made.latents = config->latents;
+    made.width = config->width;
+    made.k = config->k;
+    made.subtract_decoder_bias = config->subtract_decoder_bias != 0;
+    const auto layout = config->encoder_width_major ? personascope::EncoderLayout::width_major
+                                                    : personascope::EncoderLayout::latent_major;
+    *sae = new personascope_sae{personascope::Sae(made, w_enc, layout, w_dec, b_enc, b_dec)};
+  });
+}
+
+void personascope_sae_destroy(personascope_sae* sae) {
+  delete sae;
+}
+
+personascope_status personascope_sae_encode(const personascope_sae* sae, const float* x, uint64_t tokens,
+                                            uint32_t* indices, float* values, uint32_t* counts) {
+  return guarded([&] {
+    present(sae, "sae");
+    if (tokens == 0) return;
+    present(x, "x");
+    present(indices, "indices");
+    present(values, "values");
+    present(counts, "counts");
+    sae->sae.encode_to(x, tokens, sae->sae.config().width, indices, values, counts);
+  });
+}
+
+personascope_status personascope_sae_decode(const personascope_sae* sae, const uint32_t* indices,
+                                            const float* values, const uint32_t* counts, uint64_t tokens,
+                                            float* out) {
+  return guarded([&] {
+    present(sae, "sae");
+    if (tokens == 0) return;
+    present(indices, "indices");
+    present(values, "values");
+    present(counts, "counts");
+    present(out, "out");
+    const std::size_t k = sae->sae.config().k;
+    for (uint64_t t = 0; t < tokens; ++t)
+      if (counts[t] > k)
+        fail(ErrorCode::invalid_argument, "token " + std::to_string(t) + " has " + std::to_string(counts[t]) +
+                                              " codes, expected at most k = " + std::to_string(k));
+    sae->sae.decode({tokens, indices, values, nullptr, k, counts}, out);
+  });
+}
+
+personascope_status personascope_sae_decoder_vector(const personascope_sae* sae, uint64_t latent,
+                                                    float* vector) {
+  return guarded([&] {
+    present(sae, "sae");
+    present(vector, "vector");
+    std::copy_n(sae->sae.decoder_vector(latent), sae->sae.config().width, vector);
+  });
+}
+
+personascope_status personascope_stats_create(uint64_t latents, int32_t per_group,
+                                              personascope_stats** stats) {
+  return guarded([&] {
+    present(stats, "stats");
+    *stats = nullptr;
+    personascope::LatentStatsOptions options;
+    options.latents = latents;
+    options.per_group = per_group != 0;
+    *stats = new personascope_stats{personascope::LatentStats(options)};
+  });
+}
+
+void personascope_stats_destroy(personascope_stats* stats) {
+  delete stats;
+}
+
+personascope_status personascope_stats_add(personascope_stats* stats, const personascope_sae* sae,
+                                           const float* x, uint64_t tokens, const uint32_t* groups) {
+  return guarded([&] {
+    present(stats, "stats");
+    present(sae, "sae");
+    if (tokens == 0) return;
+    present(x, "x");
+    sae->sae.encode_into(stats->stats, x, tokens, sae->sae.config().width, groups, nullptr);
+  });
+}
+
+personascope_status personascope_stats_merge(personascope_stats* stats, const personascope_stats* other) {
+  return guarded([&] {
+    present(stats, "stats");
+    present(other, "other");
+    if (stats == other) {
+      const personascope::LatentStats copy = other->stats;
+      stats->stats.merge(copy);
+    } else {
+      stats->stats.merge(other->stats);
+    }
+  });
+}
+
+personascope_status personascope_stats_read(const personascope_stats* stats, uint64_t* rows, double* sum,
+                                            double* sum_of_squares, double* active_count, float* max) {
+  return guarded([&] {
+    present(stats, "stats");
+    if (rows) *rows = stats->stats.rows();
+    copy_out(stats->stats.sum(), sum);
+    copy_out(stats->stats.sum_of_squares(), sum_of_squares);
+    copy_out(stats->stats.active_count(), active_count);
+    copy_out(stats->stats.max(), max);
+  });
+}
+
+personascope_status personascope_stats_diff(const personascope_stats* before, const personascope_stats* after,
+                                            uint64_t resamples, double confidence, uint64_t seed,
+                                            double* delta, double* effect_size, double* low, double* high,
+                                            double* q_value, uint32_t* descending) {
+  return guarded([&] {
+    present(before, "before");
+    present(after, "after");
+    personascope::LatentDiffOptions options;
+    options.resamples = resamples;
+    options.confidence = confidence;
+    options.seed = seed;
+    const auto diff = personascope::diff_latents(before->stats, {&after->stats}, options);
+    copy_out(diff.delta, delta);
+    copy_out(diff.effect_size, effect_size);
+    copy_out(diff.low, low);
+    copy_out(diff.high, high);
+    copy_out(diff.q_value, q_value);
+    copy_out(diff.descending, descending);
+  });
+}

@@ -1,0 +1,119 @@
+/* personascope: the C interface.
+ *
+ * Every call that can fail returns a personascope_status; personascope_last_error() then says, in the calling
+ * thread, what was found and what was expected. Handles are opaque and belong to the caller, who destroys
+ * them. A personascope_sae is immutable and may be used by any number of threads; a personascope_stats by one
+ * at a time. Matrices are row-major fp32. No call keeps a pointer it was given beyond its return.
+ */
+#ifndef PERSONASCOPE_H
+#define PERSONASCOPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define PERSONASCOPE_API __attribute__((visibility("default")))
+#else
+#define PERSONASCOPE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum personascope_status {
+  PERSONASCOPE_OK = 0,
+  PERSONASCOPE_INVALID_ARGUMENT = 1, /* a call that can never work */
+  PERSONASCOPE_NOT_FOUND = 2,
+  PERSONASCOPE_FORMAT = 3,
+  PERSONASCOPE_NON_FINITE = 4, /* NaN or Inf in data; the error text locates the first */
+  PERSONASCOPE_IO = 5,
+  PERSONASCOPE_OUT_OF_MEMORY = 6,
+  PERSONASCOPE_ABORTED = 7,
+  PERSONASCOPE_INTERNAL = 8
+} personascope_status;
+
+/* "0.1.0" */
+PERSONASCOPE_API const char* personascope_version(void);
+/* Text of the calling thread's last failure; "" if there was none. Valid until its next failing call. */
+PERSONASCOPE_API const char* personascope_last_error(void);
+/* Name of a status, e.g. "ERR_NON_FINITE". */
+PERSONASCOPE_API const char* personascope_status_name(personascope_status status);
+
+/* Threads that kernels use (1 to 1024); results never depend on it. */
+PERSONASCOPE_API personascope_status personascope_set_threads(int threads);
+PERSONASCOPE_API int personascope_threads(void);
+/* Instruction set in force: "reference", "avx2" or "avx512"; refused if the CPU lacks it. */
+PERSONASCOPE_API personascope_status personascope_set_isa(const char* isa);
+PERSONASCOPE_API const char* personascope_isa(void);
+
+/* ---- Sparse autoencoders (TopK) -------------------------------------------------------------------- */
+
+typedef struct personascope_sae personascope_sae;
+
+typedef struct personascope_sae_config {
+  uint64_t latents;
+  uint64_t width;                /* of activations, d_model */
+  uint64_t k;                    /* codes a token, at most */
+  int32_t subtract_decoder_bias; /* not 0: b_dec is subtracted from inputs first */
+  int32_t encoder_width_major; /* 0: w_enc is [latents, width]; else [width, latents], as SAELens stores it */
+} personascope_sae_config;
+
+/* Copies the weights: w_dec [latents, width], b_enc [latents], b_dec [width]. */
+PERSONASCOPE_API personascope_status personascope_sae_create(const personascope_sae_config* config,
+                                                             const float* w_enc, const float* w_dec,
+                                                             const float* b_enc, const float* b_dec,
+                                                             personascope_sae** sae);
+/* NULL is allowed. */
+PERSONASCOPE_API void personascope_sae_destroy(personascope_sae* sae);
+
+/* Codes of x [tokens, width]. Token t has counts[t] <= k pairs at indices[t * k], values[t * k]: values > 0,
+ * falling, equal ones by lower latent; entries beyond the count are left alone. indices and values hold
+ * tokens * k elements, counts holds tokens. */
+PERSONASCOPE_API personascope_status personascope_sae_encode(const personascope_sae* sae, const float* x,
+                                                             uint64_t tokens, uint32_t* indices,
+                                                             float* values, uint32_t* counts);
+/* out [tokens, width] = codes W_dec + b_dec, codes laid out as by encode. */
+PERSONASCOPE_API personascope_status personascope_sae_decode(const personascope_sae* sae,
+                                                             const uint32_t* indices, const float* values,
+                                                             const uint32_t* counts, uint64_t tokens,
+                                                             float* out);
+/* vector [width]: a copy of a row of W_dec. */
+PERSONASCOPE_API personascope_status personascope_sae_decoder_vector(const personascope_sae* sae,
+                                                                     uint64_t latent, float* vector);
+
+/* ---- Statistics per latent ------------------------------------------------------------------------- */
+
+typedef struct personascope_stats personascope_stats;
+
+/* per_group not 0: sums per group (prompt) are kept, so that differences have intervals. */
+PERSONASCOPE_API personascope_status personascope_stats_create(uint64_t latents, int32_t per_group,
+                                                               personascope_stats** stats);
+PERSONASCOPE_API void personascope_stats_destroy(personascope_stats* stats);
+/* Encodes x [tokens, width] and adds the codes. groups [tokens], or NULL without per_group. Where it fails,
+ * part of the tokens may have been added. */
+PERSONASCOPE_API personascope_status personascope_stats_add(personascope_stats* stats,
+                                                            const personascope_sae* sae, const float* x,
+                                                            uint64_t tokens, const uint32_t* groups);
+/* Adds what `other` saw. */
+PERSONASCOPE_API personascope_status personascope_stats_merge(personascope_stats* stats,
+                                                              const personascope_stats* other);
+/* Copies of the results; each array holds one value a latent and may be NULL. */
+PERSONASCOPE_API personascope_status personascope_stats_read(const personascope_stats* stats, uint64_t* rows,
+                                                             double* sum, double* sum_of_squares,
+                                                             double* active_count, float* max);
+/* Change of mean activation, after - before, with percentile-bootstrap intervals and Benjamini-Hochberg
+ * q-values over groups (NaN without them). Arrays hold one value a latent and may be NULL; descending ranks
+ * the latents by delta, equal ones by lower index. */
+PERSONASCOPE_API personascope_status personascope_stats_diff(const personascope_stats* before,
+                                                             const personascope_stats* after,
+                                                             uint64_t resamples, double confidence,
+                                                             uint64_t seed, double* delta,
+                                                             double* effect_size, double* low, double* high,
+                                                             double* q_value, uint32_t* descending);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
