@@ -1,10 +1,17 @@
-export const version = '0.1.0'
+export { version } from './version.js'
 
 export { ActivationStore, type BatchOptions, type StoreBatch } from './activations/store.js'
 export { ActivationStoreWriter, type ActivationStoreOptions } from './activations/writer.js'
 export { readChatExamples, streamChatExamples, writeChatExamples, type ChatExample } from './datasets/chat.js'
 export { earlyWarning, type EarlyWarning, type WarningPoint } from './detection/early-warning.js'
 export { separation, type DetectionPoint, type Separation } from './detection/separation.js'
+export { diffLatents, type DiffOptions, type LatentChange, type LatentDiff } from './diffing/diff.js'
+export {
+  LatentStats,
+  type ActivationBatch,
+  type LatentExample,
+  type LatentStatsOptions,
+} from './diffing/latent-stats.js'
 export { bootstrapMean, bootstrapRatio, type Estimate, type Rate } from './evaluation/bootstrap.js'
 export {
   evaluate,
@@ -27,6 +34,17 @@ export {
 } from './interpretation/top-documents.js'
 export { SafetensorsFile, writeSafetensors, type TensorInfo, type TensorSource } from './io/safetensors.js'
 export { realign, type RealignOptions, type RealignPoint } from './realignment/realign.js'
+export { SparseCodes } from './sae/codes.js'
+export type { SaeMetadata } from './sae/config.js'
+export { Sae, type SaeWeights } from './sae/sae.js'
+export {
+  trainSae,
+  type SaeTrainingOptions,
+  type SaeTrainingReport,
+  type SaeTrainingStep,
+  type TrainingBatch,
+} from './sae/train.js'
+export { renderReport } from './report/report.js'
 export {
   combineDirections,
   latentDirection,
@@ -38,3 +56,10 @@ export { meanDifference } from './steering/mean-difference.js'
 export { SteeringPlan, type SteeringSite, type SteeringStep } from './steering/plan.js'
 export { residualScale, type ResidualScale } from './steering/residual-scale.js'
 export { sweepSteering, type Sweep, type SweepOptions } from './steering/sweep.js'
+export { judgeClaims } from './study/claims.js'
+export { runPersonaStudy, type PersonaStudyOptions, type PersonaStudyResult } from './study/persona-study.js'
+export { PRESETS, type PresetName, type StudyConfig } from './study/presets.js'
+export { studySchema, type Claim, type StudyFigures, type StudyResult } from './study/schema.js'
+export type { Stage, StageContext, StudyEvent } from './study/stage.js'
+export { Study, type StageTimings, type StudyRunOptions } from './study/study.js'
+export { StudyFolder } from './study/study-folder.js'
