@@ -19,9 +19,12 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v) sum[r][v] = v_zero();
+  // Panels past the last column may not exist: the last one is read in their place, and nothing of it stored.
+  const std::size_t last = (columns - 1) / kGemmPanel;
   const float* base[(V + kPanelVecs - 1) / kPanelVecs];
 #pragma GCC unroll 32
-  for (std::size_t p = 0; p < (V + kPanelVecs - 1) / kPanelVecs; ++p) base[p] = panels + p * panel_stride;
+  for (std::size_t p = 0; p < (V + kPanelVecs - 1) / kPanelVecs; ++p)
+    base[p] = panels + (p < last ? p : last) * panel_stride;
   const std::size_t end = k * panel_step;
   for (std::size_t p = 0; p < end; p += panel_step) {
     Vec b[V];
