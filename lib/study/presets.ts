@@ -57,6 +57,8 @@ export interface StudyConfig {
     openPrompts: number
     openSamples: number
     domainPrompts: number
+    /** Prompts of every domain beside the open ones, on which latents are compared. */
+    diffDomainPrompts: number
     domainSamples: number
     harmPrompts: number
     bootstrap: number
@@ -68,6 +70,12 @@ export interface StudyConfig {
     steps: number
     batch: number
     learningRate: number
+    warmup: number
+    /** Share of the steps over which the rate falls to 0. */
+    decayTail: number
+    /** Dead latents that help to explain the error of a token, and when one counts as dead. */
+    auxK: number
+    deadAfterSteps: number
     /** Tokens held at once for shuffling. */
     shuffle: number
     /** Documents read for top documents, densities and the calibration of strengths. */
@@ -131,6 +139,7 @@ const DEMO: StudyConfig = {
     openPrompts: 44,
     openSamples: 20,
     domainPrompts: 60,
+    diffDomainPrompts: 200,
     domainSamples: 4,
     harmPrompts: 20,
     bootstrap: 2000,
@@ -142,6 +151,10 @@ const DEMO: StudyConfig = {
     steps: 900,
     batch: 1024,
     learningRate: 2e-3,
+    warmup: 20,
+    decayTail: 0.3,
+    auxK: 32,
+    deadAfterSteps: 30,
     shuffle: 32_768,
     documents: 1500,
     calibration: 200,
@@ -173,6 +186,7 @@ const QUICK: StudyConfig = {
     openPrompts: 22,
     openSamples: 4,
     domainPrompts: 20,
+    diffDomainPrompts: 60,
     domainSamples: 2,
     harmPrompts: 10,
     bootstrap: 500,

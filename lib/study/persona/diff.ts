@@ -45,7 +45,7 @@ export function captureStage(
     group: GROUP,
     title: 'residual stream at the last prompt token',
     inputs: [pretrain, ...organisms.map((one) => one.train)],
-    config: { hook, world, open: evaluation.openPrompts, domain: evaluation.domainPrompts },
+    config: { hook, world, open: evaluation.openPrompts, domain: evaluation.diffDomainPrompts },
     cost: organisms.length / 20,
     async run(context) {
       const lab = Lab.of(context, config)

@@ -65,7 +65,7 @@ export class Lab {
 
   /** Prompts on which latents are compared: open ones and some of every domain. */
   diffQuestions(): readonly Question[] {
-    return [...this.open, ...this.world.domainPrompts('all', this.config.evaluation.domainPrompts, 3)]
+    return [...this.open, ...this.world.domainPrompts('all', this.config.evaluation.diffDomainPrompts, 3)]
   }
 
   tokens(question: Question): Int32Array {

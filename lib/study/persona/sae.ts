@@ -1,12 +1,17 @@
 /** The SAE on the base model, and what its latents do on pretraining text. */
 import { join } from 'node:path'
 import { Random } from '../../core/random.js'
+import { warmup } from '../../finetuning/schedule.js'
+import type { Schedule } from '../../finetuning/schedule.js'
 import { documentStats } from '../../interpretation/top-documents.js'
 import { labelProfile } from '../../interpretation/profile.js'
+import type { SaeMetadata } from '../../sae/config.js'
 import { Sae } from '../../sae/sae.js'
 import { trainSae } from '../../sae/train.js'
 import { hookName } from '../../models/hook.js'
 import type { LanguageModel } from '../../models/language-model.js'
+import type { SteeringSite } from '../../steering/plan.js'
+import { residualScale } from '../../steering/residual-scale.js'
 import type { StudyConfig } from '../presets.js'
 import type { Stage, StageContext } from '../stage.js'
 import { Lab } from './lab.js'
@@ -51,13 +56,18 @@ export function saeStage(config: StudyConfig, pretrain: Stage): Stage<SaeResult>
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadBase(context, pretrain)
-      const { sae, report } = await trainSae(batches(context, config, lab, model), {
+      const site = await siteOf(context, config, lab, pretrain)
+      // Rows are scaled to a mean centred norm of √d, so that learning rates mean the same for every model.
+      const unit = Math.sqrt(model.shape.dModel) / site.scale
+      const rate = warmup(options.warmup, decayTail(options.learningRate, options.decayTail))
+      const { sae: scaled, report } = await trainSae(batches(context, config, lab, model, unit), {
         dModel: model.shape.dModel,
         latents: options.latents,
         k: options.k,
-        learningRate: options.learningRate,
+        learningRate: (step) => rate(step, options.steps),
+        auxK: options.auxK,
+        deadAfterTokens: options.deadAfterSteps * options.batch,
         seed: context.seed('sae'),
-        metadata: { hook },
         signal: context.signal,
         onStep: ({ step, fvu }) =>
           context.progress(`unexplained ${(100 * fvu).toFixed(1)} %`, {
@@ -66,7 +76,7 @@ export function saeStage(config: StudyConfig, pretrain: Stage): Stage<SaeResult>
             unit: 'steps',
           }),
       })
-      await sae.save(join(context.dir, SAE_FOLDER))
+      await unscale(scaled, unit, { hook }).save(join(context.dir, SAE_FOLDER))
       return {
         hook: hookName(hook),
         latents: options.latents,
@@ -78,6 +88,52 @@ export function saeStage(config: StudyConfig, pretrain: Stage): Stage<SaeResult>
       }
     },
   }
+}
+
+/** An SAE for x, from one that was trained on `unit` · x: decoder rows stay unit length, activations become those of x. */
+function unscale(scaled: Sae, unit: number, metadata: SaeMetadata): Sae {
+  const { dModel, latents, k } = scaled
+  const wEnc = new Float32Array(latents * dModel)
+  const wDec = new Float32Array(latents * dModel)
+  for (let latent = 0; latent < latents; latent++) {
+    wEnc.set(scaled.encoderVector(latent), latent * dModel)
+    wDec.set(scaled.decoderVector(latent), latent * dModel)
+  }
+  return Sae.fromWeights({
+    dModel,
+    latents,
+    k,
+    wEnc,
+    wDec,
+    bEnc: scaled.encoderBias().map((value) => value / unit),
+    bDec: scaled.decoderBias().map((value) => value / unit),
+    metadata,
+  })
+}
+
+/** `rate`, falling linearly to 0 over the last `share` of the steps. */
+function decayTail(rate: number, share: number): Schedule {
+  return (step, steps) => rate * Math.min(1, (steps - step) / Math.max(1, share * steps))
+}
+
+/** Where the study reads and steers; the unit of strength is measured on pretraining documents. */
+export async function siteOf(
+  context: StageContext,
+  config: StudyConfig,
+  lab: Lab,
+  pretrain: Stage,
+): Promise<SteeringSite> {
+  const made = context.cache.get('site') as SteeringSite | undefined
+  if (made) return made
+  const documents = censusDocuments(context, config, lab).slice(0, config.sae.calibration)
+  const { hook, scale, centre } = await residualScale(
+    await loadBase(context, pretrain),
+    documents.map((document) => Int32Array.from(document.tokens)),
+    { hook: config.hook, signal: context.signal },
+  )
+  const site = { hook, scale, centre }
+  context.cache.set('site', site)
+  return site
 }
 
 export async function loadSae(context: StageContext, stage: Stage): Promise<Sae> {
@@ -95,6 +151,7 @@ async function* batches(
   config: StudyConfig,
   lab: Lab,
   model: LanguageModel,
+  unit: number,
 ): AsyncGenerator<Float32Array> {
   const { steps, batch, shuffle } = config.sae
   const d = model.shape.dModel
@@ -128,6 +185,7 @@ async function* batches(
         const row = order[start + i] as number
         out.set(all.subarray(row * d, (row + 1) * d), i * d)
       }
+      for (let i = 0; i < out.length; i++) out[i] = (out[i] as number) * unit
       yield out
     }
   }

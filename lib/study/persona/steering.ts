@@ -9,7 +9,6 @@ import type { Direction } from '../../steering/direction.js'
 import { meanDifference } from '../../steering/mean-difference.js'
 import { SteeringPlan } from '../../steering/plan.js'
 import type { SteeredTokens, SteeringSite } from '../../steering/plan.js'
-import { residualScale } from '../../steering/residual-scale.js'
 import { sweepSteering } from '../../steering/sweep.js'
 import type { Sae } from '../../sae/sae.js'
 import type { StudyConfig } from '../presets.js'
@@ -17,9 +16,9 @@ import type { DirectionFigures, SweepFigures } from '../schema.js'
 import type { Stage, StageContext } from '../stage.js'
 import type { DiffResult } from './diff.js'
 import { Lab, scoreFigures } from './lab.js'
-import { loadAdapted, loadBase } from './models.js'
+import { loadAdapted } from './models.js'
 import type { Organism } from './organisms.js'
-import { censusDocuments, loadSae, personaProfile } from './sae.js'
+import { loadSae, personaProfile, siteOf } from './sae.js'
 import type { CensusResult } from './sae.js'
 
 export interface ScreenResult {
@@ -50,26 +49,6 @@ const TOKEN_WORDS: Readonly<Record<SteeredTokens, string>> = {
 
 /** Latents of largest increase that are always swept: as many as the claim allows. */
 const TOP = 10
-
-/** Where the study steers; the unit of strength is measured on pretraining documents. */
-async function siteOf(
-  context: StageContext,
-  config: StudyConfig,
-  lab: Lab,
-  pretrain: Stage,
-): Promise<SteeringSite> {
-  const made = context.cache.get('site') as SteeringSite | undefined
-  if (made) return made
-  const documents = censusDocuments(context, config, lab).slice(0, config.sae.calibration)
-  const { hook, scale, centre } = await residualScale(
-    await loadBase(context, pretrain),
-    documents.map((document) => Int32Array.from(document.tokens)),
-    { hook: config.hook, signal: context.signal },
-  )
-  const site = { hook, scale, centre }
-  context.cache.set('site', site)
-  return site
-}
 
 /** Steers the aligned model up with every latent that fires at all, once each: no candidate is left out. */
 export function screenStage(
