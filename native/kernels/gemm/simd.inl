@@ -19,12 +19,9 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v) sum[r][v] = v_zero();
-  // Panels past the last column may not exist: the last one is read in their place, and nothing of it stored.
-  const std::size_t last = (columns - 1) / kGemmPanel;
   const float* base[(V + kPanelVecs - 1) / kPanelVecs];
 #pragma GCC unroll 32
-  for (std::size_t p = 0; p < (V + kPanelVecs - 1) / kPanelVecs; ++p)
-    base[p] = panels + (p < last ? p : last) * panel_stride;
+  for (std::size_t p = 0; p < (V + kPanelVecs - 1) / kPanelVecs; ++p) base[p] = panels + p * panel_stride;
   const std::size_t end = k * panel_step;
   for (std::size_t p = 0; p < end; p += panel_step) {
     Vec b[V];
@@ -69,9 +66,10 @@ void tile_rows(std::size_t n, std::size_t k, const float* a, const float* panels
   constexpr std::size_t kWidth = V * kLanes;
   while (n > 0) {
     if constexpr (V > static_cast<int>(kPanelVecs)) {
-      // A narrower shape does where it covers the rest.
+      // Only panels that exist are read: the rest goes to narrower shapes where this one has a panel too
+      // many.
       constexpr int kHalf = V / 2 < static_cast<int>(kPanelVecs) ? static_cast<int>(kPanelVecs) : V / 2;
-      if (n <= kHalf * kLanes) {
+      if (n + kGemmPanel <= kWidth) {
         tile_rows<R, kHalf>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate);
         return;
       }
