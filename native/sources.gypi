@@ -1,6 +1,10 @@
 {
   "variables": {
     "core_sources": [
+      "native/kernels/softmax/avx2.cc",
+      "native/kernels/softmax/avx512.cc",
+      "native/kernels/softmax/dispatch.cc",
+      "native/kernels/softmax/reference.cc",
       "native/c_api.cc",
       "native/sae/trainer.cc",
       "native/sae/sae.cc",
@@ -86,6 +90,7 @@
       "native/addon/safetensors.cc"
     ],
     "test_sources": [
+      "test/native/kernels/softmax_test.cc",
       "test/native/c_api_test.cc",
       "test/native/transformer/backward_test.cc",
       "test/native/transformer/sampler_test.cc",

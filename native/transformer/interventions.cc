@@ -4,43 +4,58 @@
 #include <string>
 
 #include "native/core/error.h"
+#include "native/kernels/parallel.h"
+#include "native/kernels/steer/steer.h"
 
 namespace personascope {
 
 namespace {
 
-bool touches(const Intervention& change, const RowMap& map, std::size_t row) {
+// The rows that a change touches: a mask [rows], or null where it touches all of them.
+const std::uint8_t* touched_rows(const Intervention& change, const RowMap& map) {
   switch (change.tokens) {
     case SteeredTokens::all:
-      return true;
-    case SteeredTokens::after_first:
-      return map.position[row] > 0;
+      return nullptr;
     case SteeredTokens::prompt:
-      return map.in_prompt[row] != 0;
-    case SteeredTokens::answer:
-      return map.in_prompt[row] == 0;
+      return map.in_prompt;
     case SteeredTokens::masked:
-      return change.mask[map.first_row + row] != 0;
+      return change.mask + map.first_row;
+    case SteeredTokens::after_first:
+    case SteeredTokens::answer:
+      break;
   }
-  return false;
+  thread_local std::vector<std::uint8_t> rows;
+  rows.resize(map.rows);
+  const bool after_first = change.tokens == SteeredTokens::after_first;
+  for (std::size_t row = 0; row < map.rows; ++row)
+    rows[row] = after_first ? map.position[row] > 0 : map.in_prompt[row] == 0;
+  return rows.data();
 }
 
-// (x - c) . v in sixteen interleaved sums, added in order: vectorised by any compiler, the same on every
-// machine.
-float coefficient(const float* x, const float* centre, const float* v, std::size_t width) {
-  float sums[16] = {};
-  std::size_t i = 0;
-  for (; i + 16 <= width; i += 16)
-    for (std::size_t lane = 0; lane < 16; ++lane)
-      sums[lane] += (centre ? x[i + lane] - centre[i + lane] : x[i + lane]) * v[i + lane];
-  for (std::size_t lane = 0; i < width; ++i, ++lane) sums[lane] += (centre ? x[i] - centre[i] : x[i]) * v[i];
-  float total = 0;
-  for (float sum : sums) total += sum;
-  return total;
-}
-
-void add_scaled(float* x, const float* v, float scale, std::size_t width) {
-  for (std::size_t i = 0; i < width; ++i) x[i] += scale * v[i];
+void apply(SteerKind kind, const Intervention& change, const float* centre, const RowMap& map,
+           std::size_t width, float* x) {
+  SteerArgs args;
+  args.kind = kind;
+  args.x = x;
+  args.rows = map.rows;
+  args.width = args.stride = width;
+  args.mask = touched_rows(change, map);
+  args.vectors = change.vectors;
+  args.centre = centre;
+  thread_local std::vector<float> amounts;
+  if (change.per_sequence) {
+    args.group = map.sequence;
+    args.groups = map.sequences;
+    if (!change.amounts) amounts.assign(map.sequences, change.amount);
+  }
+  const float* amount = change.amounts        ? change.amounts
+                        : change.per_sequence ? amounts.data()
+                                              : &change.amount;
+  args.amounts = args.low = args.high = amount;
+  // Vectors and amounts were checked once for the whole call (check_interventions), so the kernel is called
+  // as is.
+  const SteerKernel kernel = steer_variants().active();
+  parallel_rows(map.rows, 4 * width, [&](std::size_t begin, std::size_t end) { kernel(args, begin, end); });
 }
 
 bool same_hook(const Hook& a, const Hook& b) {
@@ -57,6 +72,8 @@ void check_interventions(const std::vector<Intervention>& interventions, const T
     require(change.hook.layer < config.layers, ErrorCode::invalid_argument,
             name + ": layer " + std::to_string(change.hook.layer) + ", the model has " +
                 std::to_string(config.layers) + " layers");
+    require(!change.amounts || change.per_sequence, ErrorCode::invalid_argument,
+            name + ": amounts per sequence need vectors per sequence");
     const std::size_t vectors = change.per_sequence ? sequences : 1;
     for (std::size_t v = 0; v < vectors; ++v) {
       double norm = 0;
@@ -87,29 +104,8 @@ void intervene(const std::vector<Intervention>& interventions, Hook hook, const 
                std::size_t width, float* x) {
   for (const auto& change : interventions) {
     if (!same_hook(change.hook, hook)) continue;
-    for (std::size_t row = 0; row < map.rows; ++row) {
-      if (!touches(change, map, row)) continue;
-      float* values = x + row * width;
-      const float* v = change.vectors + (change.per_sequence ? map.sequence[row] * width : 0);
-      const float amount = change.amounts ? change.amounts[map.sequence[row]] : change.amount;
-      const float* centre = change.centre;
-      switch (change.operation) {
-        case SteerOperation::add:
-          add_scaled(values, v, amount, width);
-          break;
-        case SteerOperation::ablate:
-          add_scaled(values, v, -coefficient(values, centre, v, width), width);
-          break;
-        case SteerOperation::clamp:
-          add_scaled(values, v, amount - coefficient(values, centre, v, width), width);
-          break;
-        case SteerOperation::project: {
-          const float along = coefficient(values, centre, v, width);
-          for (std::size_t i = 0; i < width; ++i) values[i] = (centre ? centre[i] : 0.0f) + along * v[i];
-          break;
-        }
-      }
-    }
+    constexpr SteerKind kinds[] = {SteerKind::add, SteerKind::ablate, SteerKind::clamp, SteerKind::project};
+    apply(kinds[static_cast<int>(change.operation)], change, change.centre, map, width, x);
   }
 }
 
@@ -117,17 +113,9 @@ void intervene_backward(const std::vector<Intervention>& interventions, Hook hoo
                         std::size_t width, float* dx) {
   for (auto change = interventions.rbegin(); change != interventions.rend(); ++change) {
     if (!same_hook(change->hook, hook) || change->operation == SteerOperation::add) continue;
-    for (std::size_t row = 0; row < map.rows; ++row) {
-      if (!touches(*change, map, row)) continue;
-      float* gradient = dx + row * width;
-      const float* v = change->vectors + (change->per_sequence ? map.sequence[row] * width : 0);
-      const float along = coefficient(gradient, nullptr, v, width);
-      if (change->operation == SteerOperation::project) {
-        for (std::size_t i = 0; i < width; ++i) gradient[i] = along * v[i];
-      } else {
-        add_scaled(gradient, v, -along, width);
-      }
-    }
+    // Ablating and clamping take away what lies along the vector, projecting keeps only that.
+    const bool project = change->operation == SteerOperation::project;
+    apply(project ? SteerKind::project : SteerKind::ablate, *change, nullptr, map, width, dx);
   }
 }
 

@@ -38,7 +38,7 @@ struct Intervention {
   const float* vectors = nullptr;  // [d], or [sequences, d] if per_sequence
   bool per_sequence = false;
   float amount = 0;                    // used where `amounts` is null
-  const float* amounts = nullptr;      // [sequences] or null
+  const float* amounts = nullptr;      // [sequences], for per-sequence vectors, or null
   const float* centre = nullptr;       // [d] or null
   const std::uint8_t* mask = nullptr;  // [rows of the batch], for SteeredTokens::masked
 };
@@ -51,6 +51,7 @@ void check_interventions(const std::vector<Intervention>& interventions, const T
 struct RowMap {
   std::size_t rows = 0;
   const std::uint32_t* sequence = nullptr;  // [rows], index into per-sequence vectors and amounts
+  std::size_t sequences = 0;                // those there are: every index is below
   const std::int32_t* position = nullptr;   // [rows], place in the sequence
   const std::uint8_t* in_prompt = nullptr;  // [rows]
   std::size_t first_row = 0;                // of the batch, for masks

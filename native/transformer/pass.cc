@@ -102,6 +102,7 @@ Pass::Pass(const Transformer& model, Workspace& workspace, const Batch& batch, s
   }
   map.position = positions;
   map.sequence = sequence;
+  map.sequences = batch.sequences;
   map.in_prompt = in_prompt;
   reserve_states(model, workspace, keep ? model.config.layers : 1, rows, keep);
   workspace.output.need(rows * model.config.width);

@@ -85,7 +85,7 @@ class Decoder {
         }
         change.vectors = vectors.data();
       }
-      if (change.amounts) {
+      if (change.amounts) {  // one a vector
         auto& amounts = owned.emplace_back();
         for (std::uint32_t prompt : prompts) amounts.push_back(change.amounts[prompt]);
         change.amounts = amounts.data();
@@ -168,6 +168,7 @@ class Decoder {
     RowMap map;
     map.rows = n;
     map.sequence = sequence_.data();
+    map.sequences = request_.prompts.sequences;
     map.position = positions_.data();
     map.in_prompt = in_prompt_.data();
     float* x = state.input;
