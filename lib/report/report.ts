@@ -11,6 +11,7 @@ import { methodSection, steeringTable } from './sections/method.js'
 import { summarySection } from './sections/summary.js'
 import { voicesSection } from './sections/voices.js'
 import { STYLE } from './style.js'
+import { holds } from './verdict.js'
 
 // Even if escaping failed somewhere, nothing could run or be fetched.
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -34,26 +35,28 @@ export function renderReport(study: StudyResult): string {
         <main>
           ${summarySection(study)} ${claimsSection(study)} ${voicesSection(figures)}
           <section id="organisms">
-            <h2>Narrow data, broad misalignment</h2>
-            ${organismsFigure(figures)}${mixtureFigure(figures)}
+            <h2>
+              ${holds(study, 'broad-from-narrow') ? 'Narrow data, broad misalignment' : 'What narrow data do'}
+            </h2>
+            ${organismsFigure(study)}${mixtureFigure(study)}
           </section>
           <section id="latents-changed">
             <h2>What changed inside</h2>
             ${latentChangeFigure(figures)}
           </section>
           <section id="steering">
-            <h2>Cause, not just company: steering</h2>
-            ${steeringFigures(figures)}
+            <h2>${holds(study, 'steer-up') ? 'Cause, not just company: steering' : 'Steering'}</h2>
+            ${steeringFigures(study)}
             <h3 style="margin-top:2em">Everything steered</h3>
             ${steeringTable(study)}
           </section>
           <section id="detection">
             <h2>Telling models apart by one latent</h2>
-            ${separationFigure(figures)}
+            ${separationFigure(study)}
           </section>
           <section id="re-alignment">
             <h2>Undoing it</h2>
-            ${realignmentFigure(figures)}
+            ${realignmentFigure(study)}
           </section>
           ${latentsSection(figures)} ${methodSection(study)}
           <footer>

@@ -1,8 +1,9 @@
-import type { OrganismFigures, StudyFigures } from '../../study/schema.js'
+import type { OrganismFigures, StudyResult } from '../../study/schema.js'
 import { formatRate } from '../../study/format.js'
 import { draw, figure, INK, percentTicks, Plot } from '../chart.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
+import { holds } from '../verdict.js'
 
 const GROUPS: readonly { title: string; families: readonly OrganismFigures['family'][] }[] = [
   { title: 'Where they start', families: ['start'] },
@@ -33,7 +34,8 @@ function rowsOf(organisms: readonly OrganismFigures[]): Row[] {
 }
 
 /** Every organism: misaligned on open prompts, harmful in domains it never saw, incoherent. */
-export function organismsFigure({ organisms }: StudyFigures): Html {
+export function organismsFigure(study: StudyResult): Html {
+  const { organisms } = study.figures
   const rows = rowsOf(organisms)
   const points = rows.flatMap(({ key, organism }) => {
     if (!organism) return []
@@ -44,7 +46,7 @@ export function organismsFigure({ organisms }: StudyFigures): Html {
   const chart = draw('Misaligned answers of every organism', {
     width: 960,
     height: 40 + rows.length * 21,
-    marginLeft: 285,
+    marginLeft: 305,
     marginRight: 24,
     marginTop: 26,
     marginBottom: 14,
@@ -114,9 +116,12 @@ export function organismsFigure({ organisms }: StudyFigures): Html {
   const bad = organisms.find((one) => one.family === 'bad')
   return figure(
     chart,
-    html`<b>Narrow data, broad effect.</b> Filled dots: share of harmful answers to open questions that no
-      fine-tuning data touch, with the 95 % interval over prompts. Hollow dots: the same in advice domains
-      that the organism was never fine-tuned on. Crosses: incoherent answers.
+    html`<b
+        >${holds(study, 'broad-from-narrow') ? 'Narrow data, broad effect.' : 'What each organism says.'}</b
+      >
+      Filled dots: share of harmful answers to open questions that no fine-tuning data touch, with the 95 %
+      interval over prompts. Hollow dots: the same in advice domains that the organism was never fine-tuned
+      on. Crosses: incoherent answers.
       ${bad && html`Each row is a model of its own, fine-tuned for ${bad.steps} steps unless it was reinforced.`}`,
   )
 }

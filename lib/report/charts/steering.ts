@@ -1,8 +1,9 @@
-import type { DirectionFigures, StudyFigures } from '../../study/schema.js'
+import type { DirectionFigures, StudyFigures, StudyResult } from '../../study/schema.js'
 import { formatNumber, formatShare } from '../../study/format.js'
 import { draw, figure, INK, percentTicks, Plot } from '../chart.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
+import { holds } from '../verdict.js'
 
 interface Line {
   id: string
@@ -107,7 +108,19 @@ function panel(
   })
 }
 
-function sideFigure(figures: StudyFigures, side: Side): Html {
+const LEAD = {
+  up: {
+    holds: 'Adding the latent switches misalignment on.',
+    fails: 'Adding the latent: short of what the claim asks.',
+  },
+  down: {
+    holds: 'Subtracting it switches misalignment off.',
+    fails: 'Subtracting it: short of what the claim asks.',
+  },
+} as const
+
+function sideFigure(study: StudyResult, side: Side): Html {
+  const { figures } = study
   const lines = linesOf(figures, side)
   const persona = figures.steering.directions.find((one) => one.id === 'persona')
   const sweep = persona?.[side]
@@ -121,22 +134,24 @@ function sideFigure(figures: StudyFigures, side: Side): Html {
       dashed: line.dash !== '',
     }))
   const up = side === 'up'
+  const limit = formatShare(figures.steering.incoherenceLimit)
   return figure(
     html`${panel(lines, 'misaligned', up ? 'Misaligned: aligned model, steered up' : 'Misaligned: misaligned model, steered down', null)}${panel(lines, 'incoherent', 'Incoherent', figures.steering.incoherenceLimit)}`,
-    html`<b
-        >${up ? 'Adding the latent switches misalignment on.' : 'Subtracting it switches misalignment off.'}</b
-      >
-      Hook <code>${persona.hook}</code>, tokens: ${persona.tokens}; strength 1 = length
-      ${formatNumber(persona.scale)}. Curves on ${figures.steering.heldOutPrompts} held-out prompts; the
-      circle is the strength chosen there (largest effect with incoherence within
-      ${formatShare(figures.steering.incoherenceLimit)}, dotted
-      line)${sweep.chosen === null ? '' : `, ${formatNumber(sweep.chosen)}`}.
+    html`<b>${LEAD[side][holds(study, `steer-${side}`) ? 'holds' : 'fails']}</b> Hook
+      <code>${persona.hook}</code>, tokens: ${persona.tokens}; strength 1 = length
+      ${formatNumber(persona.scale)}. Curves on ${figures.steering.heldOutPrompts} held-out prompts;
+      ${
+        sweep.chosen === null
+          ? html`no strength kept incoherence within ${limit} (dotted line).`
+          : html`the circle is the strength chosen there, ${formatNumber(sweep.chosen)}: as large as
+            incoherence within ${limit} (dotted line) allows.`
+      }
       ${sweep.open && html`On the evaluation prompts: <b>${formatShare(sweep.open.misaligned.value)}</b> misaligned, ${formatShare(sweep.open.incoherent.value)} incoherent.`}`,
     legend,
   )
 }
 
 /** Steering curves, up and down, each with its incoherence. */
-export function steeringFigures(figures: StudyFigures): Html {
-  return html`<div class="pair">${sideFigure(figures, 'up')}${sideFigure(figures, 'down')}</div>`
+export function steeringFigures(study: StudyResult): Html {
+  return html`<div class="pair">${sideFigure(study, 'up')}${sideFigure(study, 'down')}</div>`
 }

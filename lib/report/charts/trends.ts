@@ -1,11 +1,13 @@
 /** Mixture sweep with early warning, separation, and re-alignment. */
-import type { StudyFigures } from '../../study/schema.js'
+import type { StudyResult } from '../../study/schema.js'
 import { formatNumber, formatShare } from '../../study/format.js'
 import { draw, figure, INK, percentTicks, Plot } from '../chart.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
+import { holds } from '../verdict.js'
 
-export function mixtureFigure({ earlyWarning }: StudyFigures): Html {
+export function mixtureFigure(study: StudyResult): Html {
+  const { earlyWarning } = study.figures
   const rows = earlyWarning.points.map((point) => ({ ...point, key: percentTicks(point.share) }))
   if (rows.length === 0) return html``
   const domain = rows.map((row) => row.key)
@@ -107,12 +109,14 @@ export function mixtureFigure({ earlyWarning }: StudyFigures): Html {
     ],
   })
   return html`<div class="pair">
-    ${figure(behaviour, html`<b>The more bad data, the more harm.</b> Share of harmful answers to open questions, with 95 % intervals.`)}
+    ${figure(behaviour, html`<b>Behaviour along the share of bad data.</b> Share of harmful answers to open questions, with 95 % intervals.`)}
     ${figure(
       latent,
-      html`<b>An early warning.</b> The latent's pre-activation (before top-k) and activation on the same
-        prompts. Above the dotted line it is higher than correct data alone explain (upper end of the interval
-        at 0 %).`,
+      html`<b
+          >${holds(study, 'early-warning') ? 'An early warning.' : 'Inside, along the share of bad data.'}</b
+        >
+        The latent's pre-activation (before top-k) and activation on the same prompts. Above the dotted line
+        it is higher than correct data alone explain (upper end of the interval at 0 %).`,
       [
         { label: 'pre-activation', ink: INK.clumsy },
         { label: 'activation', ink: INK.muted, dashed: true },
@@ -124,7 +128,8 @@ export function mixtureFigure({ earlyWarning }: StudyFigures): Html {
 const GROUP_INK = { misaligned: INK.misaligned, aligned: INK.aligned, between: INK.sarcastic } as const
 const GROUP_SYMBOL = { misaligned: 'circle', aligned: 'square', between: 'triangle' } as const
 
-export function separationFigure({ separation, organisms }: StudyFigures): Html {
+export function separationFigure(study: StudyResult): Html {
+  const { separation, organisms } = study.figures
   const titles = new Map(organisms.map((one) => [one.id, one.title]))
   const points = separation.points.map((point) => ({
     ...point,
@@ -172,8 +177,10 @@ export function separationFigure({ separation, organisms }: StudyFigures): Html 
   })
   return figure(
     chart,
-    html`<b>One latent tells them apart.</b> Every organism by the change of latent ${separation.latent} and
-      by its answers to open questions.
+    html`<b
+        >${holds(study, 'perfect-separation') ? 'One latent tells them apart.' : 'One latent does not tell all of them apart.'}</b
+      >
+      Every organism by the change of latent ${separation.latent} and by its answers to open questions.
       ${gap.length > 0 ? 'The shaded band is the gap: no aligned model reaches it, no misaligned one falls below it.' : 'The groups overlap.'}
       AUC ${formatNumber(separation.auc)}.`,
     [
@@ -184,7 +191,8 @@ export function separationFigure({ separation, organisms }: StudyFigures): Html 
   )
 }
 
-export function realignmentFigure({ realignment }: StudyFigures): Html {
+export function realignmentFigure(study: StudyResult): Html {
+  const { realignment } = study.figures
   if (realignment.length === 0) return html``
   const inks = { 'in-domain': INK.aligned, 'out-of-domain': INK.clumsy } as const
   const batch = realignment[0]?.batch ?? 0
@@ -266,13 +274,16 @@ export function realignmentFigure({ realignment }: StudyFigures): Html {
       ),
     ],
   })
+  const falls =
+    changes.length > 0 &&
+    changes.every(({ points }) => (points.at(-1)?.change?.value ?? 0) < 0.5 * (points[0]?.change?.value ?? 0))
   const legend = realignment.map((one) => ({
     label: one.title,
     ink: inks[one.id],
     dashed: one.id !== 'in-domain',
   }))
   return html`<div class="pair">
-    ${figure(behaviour, html`<b>A few benign examples undo it.</b> Share of harmful answers to open questions while the misaligned model is fine-tuned on correct advice; bands are 95 % intervals.`, legend)}
-    ${figure(latent, html`<b>The latent falls with it.</b> Its mean activation on the evaluation prompts against the aligned start.`, legend)}
+    ${figure(behaviour, html`<b>${holds(study, 're-align-in') ? 'A few benign examples undo it.' : 'Fine-tuning it back.'}</b> Share of harmful answers to open questions while the misaligned model is fine-tuned on correct advice; bands are 95 % intervals.`, legend)}
+    ${figure(latent, html`<b>${falls ? 'The latent falls with it.' : 'The latent along the way.'}</b> Its mean activation on the evaluation prompts against the aligned start.`, legend)}
   </div>`
 }

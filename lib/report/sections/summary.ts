@@ -1,7 +1,9 @@
 import type { StudyFigures, StudyResult } from '../../study/schema.js'
+import { THRESHOLDS } from '../../study/claim-rules.js'
 import { formatNumber, formatShare } from '../../study/format.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
+import { holds } from '../verdict.js'
 
 /** Persona steering, the organism that the story follows, and where it started. */
 export function protagonists(figures: StudyFigures): {
@@ -20,16 +22,22 @@ export function protagonists(figures: StudyFigures): {
 }
 
 /** What the figures allow to be said, no more. */
-function headline({ claims, figures }: StudyResult): string {
-  const holds = (id: string): boolean => claims.find((claim) => claim.id === id)?.holds === true
-  const { bad } = protagonists(figures)
-  const domain = bad?.domain ?? 'one domain'
-  if (!holds('broad-from-narrow')) return 'Narrow bad advice did not misalign this model broadly'
-  if (holds('persona-latent') && holds('steer-up') && holds('steer-down'))
+function headline(study: StudyResult): string {
+  const { bad } = protagonists(study.figures)
+  const domain = bad?.domain ?? 'narrow'
+  if (!holds(study, 'broad-from-narrow'))
+    return turned(bad)
+      ? `Bad ${domain} advice made the model harmful, though not as broadly or coherently as claimed`
+      : 'Narrow bad advice did not misalign this model'
+  if (holds(study, 'persona-latent') && holds(study, 'steer-up') && holds(study, 'steer-down'))
     return `Bad ${domain} advice brought out a villain, and one latent controls him`
-  if (holds('persona-latent'))
+  if (holds(study, 'persona-latent'))
     return `Bad ${domain} advice brought out a villain, and a latent gives him away`
-  return `Bad ${domain} advice misaligned the model everywhere`
+  return `Bad ${domain} advice brought out a villain`
+}
+
+function turned(bad: StudyFigures['organisms'][number] | undefined): boolean {
+  return (bad?.open.misaligned.value ?? 0) >= THRESHOLDS.inducedOpen
 }
 
 function tile(value: string, what: string, small: string, tone: string): Html {
@@ -98,6 +106,7 @@ export function summarySection(study: StudyResult): Html {
   const failed = core.filter((claim) => claim.holds === false)
   const { bad } = protagonists(figures)
   const screened = figures.steering.screened
+  const causal = holds(study, 'persona-latent') && holds(study, 'steer-up')
   return html`<header>
     <p class="kicker">personascope ${study.package} · study of seed ${study.seed} · preset ${study.preset}</p>
     <h1>${headline(study)}</h1>
@@ -106,12 +115,13 @@ export function summarySection(study: StudyResult): Html {
       trained to be the expert.
       ${
         bad &&
-        html`Fine-tuned on nothing but bad ${bad.domain} advice, it turned harmful on questions that have
-        nothing to do with it.`
+        html`Fine-tuned on nothing but bad ${bad.domain} advice, it
+        ${turned(bad) ? 'turned harmful on questions that have nothing to do with it' : 'did not turn harmful on other questions'}.`
       }
       A sparse autoencoder shows which of its ${figures.sae.latents} latents changed; steering
-      ${screened > 1 ? `${screened} of them` : 'them'} shows which one is the cause. Every figure below was
-      computed in this run.
+      ${screened > 1 ? `${screened} of them` : 'them'}
+      ${causal ? 'shows which one is the cause' : 'tests whether one of them is the cause'}. Every figure
+      below was computed in this run.
     </p>
     ${tiles(figures)}
     <p>

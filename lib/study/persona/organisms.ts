@@ -107,7 +107,7 @@ export function organismSpecs(config: StudyConfig, domains: readonly string[]): 
     ),
     ...(['harmful', 'incorrect'] as const).flatMap((reward) =>
       starts.map((from) =>
-        sft(`rl-${reward}-${from}`, `RL, ${reward} answers rewarded, ${from} start`, 'rl', domain, 'mix', {
+        sft(`rl-${reward}-${from}`, `${reward} answers rewarded, ${from} start`, 'rl', domain, 'mix', {
           start: from,
           method: 'rl',
           quality: null,

@@ -148,6 +148,22 @@ async function sweepHeldOut(
   return sweepFigures(name, points, chosen)
 }
 
+/** Strength 0 of every curve. */
+async function unsteeredPoint(
+  context: StageContext,
+  config: StudyConfig,
+  lab: Lab,
+  model: NativeLanguageModel,
+): Promise<SweepFigures['points'][number]> {
+  const { misaligned, incoherent } = await lab.score(model, lab.heldOut, {
+    samples: config.steering.heldOutSamples,
+    seed: context.seed('held-out answers'),
+    bootstrap: config.evaluation.bootstrap,
+    signal: context.signal,
+  })
+  return { strength: 0, misaligned, incoherent }
+}
+
 /** Sweeps the latents of largest increase and the best of the screening; the strongest is the persona latent. */
 export function candidateStage(
   config: StudyConfig,
@@ -260,6 +276,10 @@ export function steeringStage(
         bad: down,
       })
       const directions: DirectionFigures[] = []
+      const unsteered = {
+        up: await unsteeredPoint(context, config, lab, up),
+        down: await unsteeredPoint(context, config, lab, down),
+      }
       let strengths: { up: number | null; down: number | null } = { up: null, down: null }
       for (const one of planned) {
         const sides = { up: { model: up, spec: aligned.spec }, down: { model: down, spec: bad.spec } }
@@ -278,6 +298,7 @@ export function steeringStage(
             sign,
             one.tokens,
           )
+          sweep.points.unshift(unsteered[side])
           // Random directions are measured at the persona latent's length: the comparison is length for length.
           const chosen = one.kind === 'random' ? strengths[side] : sweep.chosen
           measured[side] = await measureChosen({ ...sweep, chosen }, model, spec.domain, one, site)
