@@ -158,8 +158,8 @@ void PackedMatrix::pack(const float* b, std::size_t ldb, bool transpose, std::si
 }
 
 void gemm(const GemmArgs& g) {
-  check(g);
   if (g.m == 0 || g.n == 0) return;
+  check(g);
   const GemmKernels& kernels = gemm_variants().active();
   if (g.packed_b) {
     run_slab(g, kernels, {g.packed_b->data(), g.k * kGemmPanel, 0, 0, g.k, g.n, true, true});
