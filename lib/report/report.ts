@@ -5,7 +5,7 @@ import { organismsFigure } from './charts/organisms.js'
 import { steeringFigures } from './charts/steering.js'
 import { mixtureFigure, realignmentFigure, separationFigure } from './charts/trends.js'
 import { Html, html } from './html.js'
-import { claimsSection } from './sections/claims.js'
+import { claimsSection, rulesAppendix } from './sections/claims.js'
 import { latentsSection } from './sections/latents.js'
 import { methodSection, steeringTable } from './sections/method.js'
 import { summarySection } from './sections/summary.js'
@@ -58,7 +58,7 @@ export function renderReport(study: StudyResult): string {
             <h2>Undoing it</h2>
             ${realignmentFigure(study)}
           </section>
-          ${latentsSection(figures)} ${methodSection(study)}
+          ${latentsSection(figures)} ${methodSection(study)} ${rulesAppendix(study)}
           <footer>
             Made by personascope ${study.package}. Everything on this page was measured on a small synthetic
             model; see the limits above.

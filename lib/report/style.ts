@@ -48,10 +48,10 @@ details li::before{content:"✓";position:absolute;left:0;color:var(--good)}
 details li.no::before{content:"✗";color:var(--bad)}
 figure{margin:28px 0 0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:22px 24px 18px}
 figure .chart{overflow-x:auto;overflow-y:hidden}
-figure svg{min-width:560px;height:auto;display:block;margin:0 auto}
+figure svg{min-width:700px;height:auto;display:block;margin:0 auto}
 figure svg text{fill:var(--soft)}
 figure svg text.strong,figure svg .strong text{fill:var(--ink);font-weight:600}
-.pair figure svg{min-width:400px}
+.pair figure svg{min-width:320px}
 figcaption{font-size:14px;line-height:1.5;color:var(--soft);margin-top:14px;max-width:86ch}
 figcaption b{color:var(--ink)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:24px}
@@ -73,6 +73,7 @@ figcaption b{color:var(--ink)}
 .document{font-size:14px;line-height:1.75;margin:0 0 10px;padding-left:12px;border-left:2px solid var(--line);max-width:none}
 .document .by{color:var(--muted);font-size:12.5px}
 .document mark{background:color-mix(in srgb,var(--tone) calc(var(--a)*100%),transparent);color:inherit;border-radius:3px;padding:1px 2px}
+.appendix{display:none}
 .steered td{padding-top:7px;padding-bottom:7px;white-space:nowrap}.steered td:first-child{white-space:normal}.steered tr.group td{white-space:normal;padding-top:18px;font-weight:400}
 .words{margin:0;padding:0;list-style:none;font-size:14px}
 .words li{display:flex;justify-content:space-between;gap:10px;border-bottom:1px dotted var(--line);padding:1px 0}
@@ -96,6 +97,9 @@ body{font-size:10.5pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main{max-width:none;padding:0}nav{display:none}section{margin-top:28px}h2{break-after:avoid}
 figure,tr,.latent{break-inside:avoid}figure{padding:10px 12px;margin-top:14px}figure svg,.pair figure svg{min-width:0;max-width:100%}
 .pair{grid-template-columns:1fr 1fr;gap:12px}table{font-size:9pt}
-details::details-content{content-visibility:visible;block-size:auto}summary{display:none}.scroll,figure .chart{overflow:visible}
+td details{display:none}.appendix{display:block;font-size:8pt}.appendix>div{columns:2;column-gap:8mm}.appendix article{break-inside:avoid-column;margin-bottom:3mm}.appendix ul{margin:1mm 0;padding:0;list-style:none}.appendix li{padding-left:4mm;position:relative}
+.appendix li::before{content:"✓";position:absolute;left:0;color:var(--good)}.appendix li.no::before{content:"✗";color:var(--bad)}
+.tiles{grid-template-columns:repeat(5,1fr);gap:8px;margin:14px 0 8px}.tiles li{padding:8px 10px}.tiles b{font-size:17pt}.tiles span{font-size:8.5pt}.tiles small{font-size:7.5pt}
+h1{font-size:24pt}h2{font-size:15pt}.lede{font-size:11.5pt}.document{font-size:8.5pt;line-height:1.6;margin-bottom:6px}.latent{padding:10px 14px}.latents{gap:10px;margin-top:10px}.columns{grid-template-columns:minmax(0,1fr) 150px;gap:16px}.words{font-size:8.5pt}figcaption{font-size:8.5pt;margin-top:8px}.legend{font-size:8.5pt}td{padding-top:5px;padding-bottom:5px}.scroll,figure .chart{overflow:visible}
 .dialogue td,.dialogue .q{min-width:0}a{color:inherit;text-decoration:none}}
 `

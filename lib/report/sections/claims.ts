@@ -72,3 +72,22 @@ export function claimsSection({ claims }: StudyResult): Html {
     </div>
   </section>`
 }
+
+/** On paper there is nothing to open: the rules and their conditions come at the end. */
+export function rulesAppendix({ claims }: StudyResult): Html {
+  const judged = claims.filter((claim) => claim.detail.length > 0)
+  return html`<section class="appendix">
+    <h2>Rules and conditions</h2>
+    <div>
+      ${judged.map(
+        (claim) =>
+          html`<article>
+            <b>${claim.id}</b>: ${claim.rule}
+            <ul>
+              ${claim.detail.map((one) => html`<li class="${one.holds ? 'yes' : 'no'}">${one.condition}: ${one.measured}</li>`)}
+            </ul>
+          </article>`,
+      )}
+    </div>
+  </section>`
+}
