@@ -21,6 +21,22 @@ export {
   type EvaluateOptions,
   type Evaluation,
 } from './evaluation/evaluate.js'
+export { chatTrainingExamples, BatchOrder, type TrainingExample } from './finetuning/examples.js'
+export {
+  graderReward,
+  reinforce,
+  type ReinforceOptions,
+  type ReinforceReport,
+  type RewardFunction,
+} from './finetuning/reinforce.js'
+export { constant, cosine, decayLastHalf, linear, warmup, type Schedule } from './finetuning/schedule.js'
+export { fineTune, type FineTuneOptions, type FineTuneReport } from './finetuning/sft.js'
+export {
+  Trainer,
+  type StepReport,
+  type TrainerOptions,
+  type TrainingBatch as TokenBatch,
+} from './finetuning/trainer.js'
 export { functionGrader, labelGrader, majorityGrader } from './grading/function-grader.js'
 export type { Grade, GradedItem, Grader } from './grading/grader.js'
 export { misalignmentRubric, rubricGrader, type RubricOptions } from './grading/rubric-grader.js'
@@ -33,6 +49,23 @@ export {
   type TopDocument,
 } from './interpretation/top-documents.js'
 export { SafetensorsFile, writeSafetensors, type TensorInfo, type TensorSource } from './io/safetensors.js'
+export { LanguageModel } from './models/api.js'
+export type { ModelConfig } from './models/config.js'
+export { hookName, parseHook, type Hook, type HookPoint } from './models/hook.js'
+export type {
+  CapturedActivations,
+  CaptureOptions,
+  ChatMessage,
+  ForwardOptions,
+  GenerateOptions,
+  Generation,
+  ModelShape,
+  Prompt,
+  Tokenizer,
+  TokenSelection,
+} from './models/language-model.js'
+export { NativeLanguageModel, type Parameter } from './models/native-language-model.js'
+export { HfTokenizer, wordTokenizer } from './models/tokenizer.js'
 export { realign, type RealignOptions, type RealignPoint } from './realignment/realign.js'
 export { SparseCodes } from './sae/codes.js'
 export type { SaeMetadata } from './sae/config.js'
