@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bench/native/peak.h"
+#include "native/core/aligned.h"
 #include "native/core/isa.h"
 #include "native/core/random.h"
 #include "native/core/thread_pool.h"
@@ -44,7 +45,7 @@ void write(const std::string& path, const void* data, std::size_t bytes) {
 }
 
 // Rows of about unit length: uniform values, whose products are normal by number.
-void fill_rows(std::vector<float>& out, std::size_t width, std::uint64_t seed) {
+void fill_rows(AlignedBuffer<float>& out, std::size_t width, std::uint64_t seed) {
   const float size = static_cast<float>(std::sqrt(3.0 / static_cast<double>(width)));
   parallel_for(out.size() / 4, 1 << 16, [&](std::size_t begin, std::size_t end) {
     const Philox random(seed, 0);
@@ -70,7 +71,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "width %zu: expected a multiple of 16\n", d);
     return 2;
   }
-  std::vector<float> w(n * d), b(n, -0.02f), x(tokens * d);
+  AlignedBuffer<float> w(n * d), x(tokens * d);
+  std::vector<float> b(n, -0.02f);
   fill_rows(w, d, 1);
   fill_rows(x, d, 2);
   // Activations as an SAE sees them: some of its directions, and noise.

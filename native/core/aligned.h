@@ -1,5 +1,7 @@
 // A fixed block of fp32 (or other plain) values aligned to a cache line, zeroed when made.
 #pragma once
+#include <sys/mman.h>
+
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -19,8 +21,15 @@ class AlignedBuffer {
     if (size == 0) return;
     require(size <= (std::size_t{1} << 46) / sizeof(T), ErrorCode::out_of_memory,
             "a block of " + std::to_string(size) + " values is too large");
-    const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-    void* block = std::aligned_alloc(64, bytes);
+    // Large blocks lie on huge pages where the system grants them: matrices are read row by row, a page a
+    // row.
+    constexpr std::size_t kHuge = std::size_t{1} << 21;
+    const std::size_t line = size * sizeof(T) >= 4 * kHuge ? kHuge : 64;
+    const std::size_t bytes = (size * sizeof(T) + line - 1) / line * line;
+    void* block = std::aligned_alloc(line, bytes);
+#ifdef MADV_HUGEPAGE
+    if (block != nullptr && line == kHuge) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
     require(block != nullptr, ErrorCode::out_of_memory,
             "could not allocate " + std::to_string(bytes) + " bytes");
     std::memset(block, 0, bytes);

@@ -25,7 +25,8 @@ constexpr std::size_t kDirectTokens = 4;      // up to so many tokens, canonical
 constexpr std::size_t kPanelFloats = 131072;  // of a block's tokens: half of a 1 MB L2
 constexpr std::size_t kStep = 12;             // latents between two panels; a multiple of every tile's rows
 constexpr std::size_t kLeastRange = 1024;     // latents worth a thread of their own
-constexpr double kLargest = 1e38;             // |w| |x'| + |b| below this: no sum can overflow fp32
+constexpr std::size_t kMostCodes = std::size_t{1} << 20;
+constexpr double kLargest = 1e38;  // |w| |x'| + |b| below this: no sum can overflow fp32
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -135,6 +136,13 @@ void screen(const EncodeKernels& kernels, const EncodeArgs& args, const Block& b
       compaction.rows = screening.rows = block.rows.data() + p * group * padded;
       screening.tokens = std::min(group, block.tokens - p * group);
       screening.panel = direct ? nullptr : block.panel.data() + p * group * encoder.width;
+      // The rows of the next step, shared out to the panels of this one; beyond the last row nothing is asked
+      // for.
+      const std::size_t rows_after = std::min(end, latent + 2 * kStep);
+      screening.prefetch = reinterpret_cast<const char*>(
+          latent + kStep < rows_after ? encoder.weights + (latent + kStep) * encoder.stride +
+                                            p * (kStep * encoder.stride / block.panels)
+                                      : encoder.weights + latent * encoder.stride);
       screening.norms = block.norms.data() + p * group;
       screening.thresholds = candidates.thresholds.data() + p * group;
       screening.lists = candidates.lists.data() + p * group;
@@ -291,6 +299,8 @@ void encode(const EncodeArgs& args) {
   check_sizes(encoder, args.x_stride);
   require(args.k >= 1 && args.k <= encoder.latents, ErrorCode::invalid_argument,
           "encode: k is " + std::to_string(args.k) + ", expected 1 to " + std::to_string(encoder.latents));
+  require(args.k <= kMostCodes, ErrorCode::invalid_argument,
+          "encode: k is " + std::to_string(args.k) + ", expected at most " + std::to_string(kMostCodes));
   if (args.tokens == 0) return;
   check_finite("activations", args.x, args.tokens, encoder.width, args.x_stride, args.first_token);
   const EncodeKernels kernels = encode_variants().active();

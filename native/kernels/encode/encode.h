@@ -88,6 +88,7 @@ struct ScreenArgs {
   std::size_t tokens = 0;          // <= group
   const float* rows = nullptr;     // x' [tokens, padded_width]
   const float* panel = nullptr;    // x' as `pack` wrote it
+  const char* prefetch = nullptr;  // memory that is wanted soon: about width / 4 lines from here
   // [group]: |x'|, and the value below which a latent cannot be a code (+Inf for lanes without a token). The
   // kernel pushes latents with upper >= threshold; when a list is full it calls `compact`, which empties it
   // in part and raises the threshold.

@@ -87,7 +87,14 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
     for (int v = 0; v < Vectors; ++v) sums[r][v] = zero();
   const float* w = encoder.weights + latent * stride;
   const float* x = args.panel;
-  for (std::size_t i = 0; i < width; ++i, ++w, x += Vectors * kLanes) {
+  // The panel's next lines are asked for a few steps ahead (it streams from L2), and the next rows of W in
+  // time (they come from memory): a line every four dimensions.
+  const char* next = args.prefetch;
+  for (std::size_t i = 0; i < width; ++i, ++w, x += Vectors * kLanes, next += 16) {
+    _mm_prefetch(next, _MM_HINT_T1);
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v)
+      _mm_prefetch(reinterpret_cast<const char*>(x + (8 * Vectors + v) * kLanes), _MM_HINT_T0);
     F tokens[Vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) tokens[v] = load(x + v * kLanes);
