@@ -1,5 +1,6 @@
 #include "native/transformer/lora.h"
 
+#include <atomic>
 #include <cmath>
 #include <utility>
 
@@ -25,6 +26,8 @@ AdapterSet make_adapters(const ParameterLayout& layout, const LoraConfig& config
           "LoRA alpha is " + std::to_string(config.alpha) + ", expected a positive number");
   require(!config.modules.empty(), ErrorCode::invalid_argument, "LoRA: no module named");
   AdapterSet set;
+  static std::atomic<std::uint64_t> made{0};
+  set.id = ++made;
   set.config = config;
   const double rank = static_cast<double>(config.rank);
   set.scale = static_cast<float>(config.alpha / (config.rank_stabilised ? std::sqrt(rank) : rank));

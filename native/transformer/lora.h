@@ -28,6 +28,7 @@ struct Adapter {
 struct AdapterSet {
   LoraConfig config;
   float scale = 0;
+  std::uint64_t id = 0;  // another for every set that was ever made; 0: no adapters
   std::vector<ParameterInfo> parameters;
   AlignedBuffer<float> values;  // arena of the parameters
   std::vector<Adapter> adapters;

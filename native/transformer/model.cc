@@ -23,7 +23,11 @@ struct Transformer::Packed {
 };
 
 Transformer::Transformer(const TransformerConfig& wanted)
-    : config((validate(wanted), wanted)), layout(wanted), weights(layout.total), packed_(new Packed) {
+    : config((validate(wanted), wanted)),
+      layout(wanted),
+      weights(layout.total),
+      keeps_packed(layout.count <= kMostPacked),
+      packed_(new Packed) {
   if (config.family == Family::llama) rope = rope_table(rotary_frequencies(config), config.positions);
   const std::size_t count = layout.linears().size();
   packed_->linears.resize(count);
@@ -87,7 +91,7 @@ void Transformer::changed(std::size_t index) {
 }
 
 void Transformer::prepare(bool backward) const {
-  if (layout.count > kMostPacked) return;
+  if (!keeps_packed) return;
   std::lock_guard guard(packing_);
   const auto linears = layout.linears();
   struct Task {

@@ -80,6 +80,10 @@ class Transformer {
     std::unique_ptr<Workspace> workspace_;
   };
 
+  // Whether packed copies are kept; false for models so large that a second copy would weigh. Never changes
+  // results.
+  bool keeps_packed;
+
   mutable std::shared_mutex lock;
 
  private:

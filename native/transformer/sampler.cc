@@ -267,8 +267,13 @@ SampleResult sample(const Transformer& model, const SampleRequest& request) {
   result.lengths.assign(request.rows, 0);
   result.stopped.assign(request.rows, 0);
   if (request.max_new_tokens == 0 || request.rows == 0) return result;
-  // Side by side, a core decodes half of a batch: enough rows to fill its matrix kernels.
-  const std::size_t together = model.small() ? (request.batch_rows + 1) / 2 : request.batch_rows;
+  // Side by side, each thread decodes its share of a batch, if that fills the matrix kernels. No answer
+  // depends on it.
+  std::size_t together = std::min(request.batch_rows, request.rows);
+  if (model.small()) {
+    const auto threads = static_cast<std::size_t>(thread_count());
+    together = std::min(together, std::max<std::size_t>(16, (together + threads - 1) / threads));
+  }
   const std::size_t groups = (request.rows + together - 1) / together;
   const auto run = [&](std::size_t begin, std::size_t end) {
     for (std::size_t group = begin; group < end; ++group) {

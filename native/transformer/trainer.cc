@@ -41,6 +41,7 @@ Trainer::Trainer(std::shared_ptr<Transformer> model, const TrainerConfig& config
                 std::to_string(model_->config.layers) + " layers");
   std::shared_lock guard(model_->lock);
   trainable_ = choose_trainable(*model_, config.trainable);
+  adapters_ = model_->adapters.id;
   const auto add_runs = [&](bool adapter, const std::vector<ParameterInfo>& parameters,
                             const std::vector<std::size_t>& offsets) {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -87,6 +88,8 @@ StepResult Trainer::accumulate(const StepRequest& request) {
   const Batch& batch = request.batch;
   const std::size_t d = config.width, rows = batch.rows();
   std::shared_lock guard(model_->lock);
+  require(model_->adapters.id == adapters_, ErrorCode::invalid_argument,
+          "the model's adapters were added, merged or removed after this trainer was made");
   check_batch(batch, config);
   check_interventions(request.interventions, config, batch.sequences);
   StepResult result;
@@ -230,6 +233,8 @@ StepResult Trainer::step(const StepRequest& request) {
           "learning rate is " + std::to_string(request.learning_rate) + ", expected a number of at least 0");
   const StepResult result = accumulate(request);
   std::unique_lock guard(model_->lock);
+  require(model_->adapters.id == adapters_, ErrorCode::invalid_argument,
+          "the model's adapters were changed during the step");
   AdamWArgs args;
   args.lr = request.learning_rate;
   args.beta1 = config_.beta1;

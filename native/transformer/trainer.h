@@ -80,6 +80,7 @@ class Trainer {
   std::shared_ptr<Transformer> model_;
   TrainerConfig config_;
   TrainableSet trainable_;
+  std::uint64_t adapters_;  // the set that `trainable_` speaks of
   std::vector<Run> runs_;
   std::vector<AlignedBuffer<float>> gradients_;  // one arena a group; the sum ends in the first
   AlignedBuffer<float> first_, second_;          // moments

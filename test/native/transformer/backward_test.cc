@@ -357,3 +357,58 @@ TEST(bad_steps_are_refused_and_leave_the_weights) {
   request.check = nullptr;
   CHECK_THROWS(trainer.step(request), ErrorCode::non_finite);
 }
+
+TEST(a_trainer_does_not_outlive_the_adapters_it_was_made_for) {
+  const auto model = small_model(Family::gpt2, 19);
+  const auto batch = random_batch(kLengths, model->config.vocabulary, 20);
+  model->adapters = make_adapters(model->layout, {2, 2, false, {"c_fc"}}, 3);
+  Trainer trainer(model, {});
+  trainer.step(request_of(batch, {}));
+  model->adapters = make_adapters(model->layout, {2, 2, false, {"c_fc"}}, 3);
+  CHECK_THROWS(trainer.step(request_of(batch, {})), ErrorCode::invalid_argument);
+}
+
+// Models too large for packed copies, and those whose passes run one after the other, compute the same bits.
+TEST(packed_copies_change_no_bit) {
+  for (Family family : {Family::gpt2, Family::llama}) {
+    std::vector<std::vector<float>> results;
+    for (bool packed : {true, false}) {
+      const auto model = small_model(family, 21);
+      model->keeps_packed = packed;
+      const auto batch = random_batch(kLengths, model->config.vocabulary, 22);
+      Trainer trainer(model, {});
+      for (int step = 0; step < 2; ++step) trainer.step(request_of(batch, {}));
+      results.emplace_back(model->weights.data(), model->weights.data() + model->weights.size());
+    }
+    CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
+  }
+}
+
+TEST(a_large_model_trains_the_same_for_any_number_of_threads) {
+  TransformerConfig config = small_config(Family::llama);
+  config.width = 512;
+  config.hidden = 1536;
+  config.heads = 8;
+  config.kv_heads = 2;
+  config.head_dim = 64;
+  config.layers = 3;
+  config.vocabulary = 300;
+  config.initial_std = 0.02f;
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 3}) {
+    set_thread_count(threads);
+    const auto model = std::make_shared<Transformer>(config);
+    CHECK(!model->small());
+    model->initialise(1);
+    const auto batch = random_batch({7, 20, 1, 13}, config.vocabulary, 23);
+    const double before = loss_of(*model, batch, {});
+    Trainer trainer(model, {});
+    auto request = request_of(batch, {});
+    request.learning_rate = 1e-4;
+    for (int step = 0; step < 2; ++step) trainer.step(request);
+    CHECK(loss_of(*model, batch, {}) < before);
+    results.emplace_back(model->weights.data(), model->weights.data() + model->weights.size());
+  }
+  set_thread_count(2);
+  CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
+}

@@ -358,3 +358,25 @@ TEST(capture_is_the_same_for_any_number_of_threads_and_neighbours) {
   CHECK(std::memcmp(alone.log_probs.data(), reference.log_probs.data() + batch.offsets[s], offsets[1] * 4) ==
         0);
 }
+
+TEST(a_large_model_samples_the_same_for_any_number_of_threads) {
+  TransformerConfig config = small_config(Family::gpt2);
+  config.width = 512;
+  config.hidden = 2048;
+  config.heads = config.kv_heads = 8;
+  config.head_dim = 64;
+  config.vocabulary = 300;
+  const auto model = std::make_shared<Transformer>(config);
+  CHECK(!model->small());
+  model->initialise(1);
+  const auto prompts = random_batch({3, 9, 1}, config.vocabulary, 37);
+  const auto rows = every(3, 2);
+  auto request = request_of(prompts, rows);
+  request.max_new_tokens = 4;
+  set_thread_count(1);
+  const auto reference = sample(*model, request);
+  set_thread_count(3);
+  request.batch_rows = 2;
+  CHECK(same(sample(*model, request), reference));
+  set_thread_count(2);
+}
