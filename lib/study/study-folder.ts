@@ -9,11 +9,12 @@
  */
 import { createReadStream } from 'node:fs'
 import { createHash } from 'node:crypto'
-import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, relative } from 'node:path'
+import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import { removePartials, writeFileAtomic } from '../io/atomic.js'
 import { canonicalJson, sha256 } from './canonical.js'
 
 const RUN_FORMAT = 'personascope-run'
@@ -65,21 +66,12 @@ async function fileChecksum(path: string): Promise<{ bytes: number; sha256: stri
   return { bytes: (await stat(path)).size, sha256: hash.digest('hex') }
 }
 
-/** Writes a file beside its place and renames it: readers see the old contents or the new, never a part. */
-export async function writeFileAtomically(path: string, data: string | Uint8Array): Promise<void> {
-  const beside = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`)
-  try {
-    const file = await open(beside, 'w')
-    try {
-      await file.writeFile(data)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(beside, path)
-  } catch (error) {
-    await rm(beside, { force: true }).catch(() => {})
-    throw toPersonascopeError(error, `writing ${path}`)
+/** Removes what a killed process left unfinished, at any depth. */
+async function removeUnfinished(dir: string): Promise<void> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name)
+    if (entry.name.endsWith('.partial')) await rm(path, { recursive: true, force: true })
+    else if (entry.isDirectory()) await removeUnfinished(path)
   }
 }
 
@@ -114,7 +106,11 @@ export class StudyFolder {
         throw new PersonascopeError('ERR_INVALID_ARGUMENT', `${path} is a file, expected a folder`, {
           hint: 'choose another folder with --out',
         })
-    } else await mkdir(path, { recursive: true })
+    } else {
+      // In two steps: on a read-only disk a recursive mkdir says ENOENT, a plain one says why.
+      await mkdir(dirname(path), { recursive: true })
+      await mkdir(path)
+    }
     const entries = (await readdir(path)).filter((name) => name !== 'lock')
     const runFile = join(path, 'run.json')
     if (entries.includes('run.json')) await checkRun(runFile, path, identity)
@@ -128,11 +124,12 @@ export class StudyFolder {
     const folder = new StudyFolder(path)
     try {
       if (!entries.includes('run.json'))
-        await writeFileAtomically(
+        await writeFileAtomic(
           runFile,
           `${JSON.stringify({ format: RUN_FORMAT, version: FORMAT_VERSION, ...identity })}\n`,
         )
       await mkdir(join(path, 'stages'), { recursive: true })
+      await removePartials(path)
     } catch (error) {
       await folder.close()
       throw error
@@ -179,8 +176,8 @@ export class StudyFolder {
     if (kept !== key) {
       await rm(dir, { recursive: true, force: true })
       await mkdir(dir, { recursive: true })
-      await writeFileAtomically(keyFile, key)
-    }
+      await writeFileAtomic(keyFile, key)
+    } else await removeUnfinished(dir)
     return dir
   }
 
@@ -189,7 +186,7 @@ export class StudyFolder {
     const dir = `${this.stagePath(id)}.partial`
     const target = this.stagePath(id)
     const text = canonicalJson(result)
-    await writeFileAtomically(join(dir, 'result.json'), text)
+    await writeFileAtomic(join(dir, 'result.json'), text)
     await rm(join(dir, '.key'), { force: true })
     const files: z.infer<typeof manifestSchema>['files'] = {}
     for (const entry of (await readdir(dir, { recursive: true, withFileTypes: true })).filter((one) =>
@@ -199,7 +196,7 @@ export class StudyFolder {
       files[relative(dir, path)] = await fileChecksum(path)
     }
     const manifest = { format: STAGE_FORMAT, version: FORMAT_VERSION, stage: id, key, seconds, files }
-    await writeFileAtomically(join(dir, 'stage.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    await writeFileAtomic(join(dir, 'stage.json'), `${JSON.stringify(manifest, null, 2)}\n`)
     // A rename onto a folder with contents fails, so an outdated one steps aside first.
     const outdated = `${target}.outdated`
     await rm(outdated, { recursive: true, force: true })
@@ -207,12 +204,6 @@ export class StudyFolder {
     await rename(dir, target)
     await rm(outdated, { recursive: true, force: true })
     return { result: JSON.parse(text), digest: digestOf(files), seconds }
-  }
-
-  async write(name: string, data: string): Promise<string> {
-    const path = join(this.path, name)
-    await writeFileAtomically(path, data)
-    return path
   }
 }
 
