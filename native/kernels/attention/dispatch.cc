@@ -35,17 +35,18 @@ void check(const AttentionShape& s) {
 
 }  // namespace
 
-// Panels of keys and values, the scores of a tile, and packed rows (simd.inl).
+// Panels of keys and values, scores of 16 queries, packed rows (simd.inl).
 std::size_t attention_forward_scratch(const AttentionShape& s) {
   const std::size_t keys = (s.k_len + 15) / 16 * 16, d = (s.head_dim + 15) / 16 * 16;
   return 2 * keys * d + 32 * keys + 16 * d + 64;
 }
 
-// Three panels of keys and values, two of a block of queries, probabilities and their gradients, packed rows.
+// Three forms of keys and values, two panels of a block of queries, probabilities and their gradients, packed
+// rows.
 std::size_t attention_backward_scratch(const AttentionShape& s) {
   const std::size_t keys = (s.k_len + 15) / 16 * 16, d = (s.head_dim + 15) / 16 * 16;
-  const std::size_t block = std::min<std::size_t>(112, s.q_len);
-  return 3 * keys * d + 2 * block * d + 2 * block * keys + 16 * (keys + d + block) + 64;
+  const std::size_t block = std::min<std::size_t>(112, (s.q_len + 15) / 16 * 16);
+  return 3 * keys * d + 2 * block * d + 2 * block * keys + 16 * (d + block) + 64;
 }
 
 const Variants<AttentionKernels>& attention_variants() {

@@ -19,7 +19,7 @@ std::size_t transpose_rows(const float* a, std::size_t lda, std::size_t rows, st
       const Mask mask = v_first(count);
       __m256 r[8], t[8];
 #pragma GCC unroll 8
-      for (std::size_t i = 0; i < 8; ++i) r[i] = i < count ? v_load(a + (i0 + i) * lda + p) : v_zero();
+      for (std::size_t i = 0; i < 8; ++i) r[i] = v_load(a + (i0 + (i < count ? i : count - 1)) * lda + p);
 #pragma GCC unroll 4
       for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
@@ -51,13 +51,13 @@ std::size_t transpose_rows(const float* a, std::size_t lda, std::size_t rows, st
 namespace personascope {
 namespace {
 
-void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
-          std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
-          const float* bias, bool accumulate) {
+void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, std::size_t a_step,
+          const float* panels, std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc,
+          float alpha, const float* bias, bool accumulate) {
   switch (rows) {
-#define PERSONASCOPE_CASE(R, V)                                                                  \
-  case R:                                                                                        \
-    tile_rows<R, V>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate); \
+#define PERSONASCOPE_CASE(R, V)                                                                          \
+  case R:                                                                                                \
+    tile_rows<R, V>(n, k, a, a_step, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate); \
     break;
     PERSONASCOPE_CASE(1, 8)
     PERSONASCOPE_CASE(2, 4)

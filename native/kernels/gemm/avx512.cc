@@ -15,12 +15,14 @@ namespace {
 std::size_t transpose_rows(const float* a, std::size_t lda, std::size_t rows, std::size_t k, float* packed,
                            std::size_t step) {
   const Mask mask = v_first(rows);
+  // Rows that do not exist are read from the last one, and not stored.
+  const float* row[16];
+  for (std::size_t i = 0; i < 16; ++i) row[i] = a + (i < rows ? i : rows - 1) * lda;
   std::size_t p = 0;
   for (; p + 16 <= k; p += 16) {
     __m512 r[16], t[16];
 #pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i)
-      r[i] = i < rows ? _mm512_loadu_ps(a + i * lda + p) : _mm512_setzero_ps();
+    for (std::size_t i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(row[i] + p);
 #pragma GCC unroll 8
     for (int i = 0; i < 16; i += 2) {
       t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -59,13 +61,13 @@ std::size_t transpose_rows(const float* a, std::size_t lda, std::size_t rows, st
 namespace personascope {
 namespace {
 
-void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
-          std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
-          const float* bias, bool accumulate) {
+void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, std::size_t a_step,
+          const float* panels, std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc,
+          float alpha, const float* bias, bool accumulate) {
   switch (rows) {
-#define PERSONASCOPE_CASE(R, V)                                                                  \
-  case R:                                                                                        \
-    tile_rows<R, V>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate); \
+#define PERSONASCOPE_CASE(R, V)                                                                          \
+  case R:                                                                                                \
+    tile_rows<R, V>(n, k, a, a_step, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate); \
     break;
     PERSONASCOPE_CASE(1, 8)
     PERSONASCOPE_CASE(2, 8)

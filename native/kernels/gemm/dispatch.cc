@@ -92,10 +92,12 @@ void run_task(const GemmArgs& g, const GemmKernels& kernels, const Slab& slab, s
     const std::size_t step = tiles == 1 ? n : kernels.columns;
     for (std::size_t j = 0; j < n; j += step) {
       const float* panels = slab.panels + (begin + j) / kGemmPanel * slab.panel_stride + p * kGemmPanel;
-      for (std::size_t i = 0; i < rows; i += height)
-        kernels.tile(std::min(height, rows - i), std::min(step, n - j), depth, packed + i * depth, panels,
-                     slab.panel_stride, kGemmPanel, c + i * g.ldc + j, g.ldc, g.alpha,
-                     bias ? bias + j : nullptr, !start || g.accumulate);
+      for (std::size_t i = 0; i < rows; i += height) {
+        const std::size_t take = std::min(height, rows - i);
+        kernels.tile(take, std::min(step, n - j), depth, packed + i * depth, take, panels, slab.panel_stride,
+                     kGemmPanel, c + i * g.ldc + j, g.ldc, g.alpha, bias ? bias + j : nullptr,
+                     !start || g.accumulate);
+      }
     }
     p += kGemmKBlock;
   } while (p < slab.k);

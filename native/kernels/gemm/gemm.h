@@ -77,12 +77,13 @@ struct GemmKernels {
   // the tile that begins at row i lies at packed + i * k as [k][its rows].
   void (*pack_a)(const float* a, std::size_t lda, bool transpose, std::size_t rows, std::size_t k,
                  std::size_t height, float* packed);
-  // c[rows, n] = alpha * (packed a [k][rows]) (b [k, n]) + start, where start is bias (null: 0), plus c if
-  // accumulate. Sixteen columns of b are a panel: panels + panel_stride * (column / 16), its k rows
-  // panel_step apart (16 where packed; b itself may be read in place where n is whole panels).
-  void (*tile)(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
-               std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
-               const float* bias, bool accumulate);
+  // c[rows, n] = alpha * A B + start, where start is bias (null: 0), plus c if accumulate. Value (i, p) of A
+  // is at a[p * a_step + i] (a_step = rows where packed). Sixteen columns of B are a panel: panels +
+  // panel_stride * (column / 16), its k rows panel_step apart (16 where packed; a matrix of whole panels may
+  // be read in place).
+  void (*tile)(std::size_t rows, std::size_t n, std::size_t k, const float* a, std::size_t a_step,
+               const float* panels, std::size_t panel_stride, std::size_t panel_step, float* c,
+               std::size_t ldc, float alpha, const float* bias, bool accumulate);
   // sums[j] += sum over rows
   void (*column_sums)(std::size_t rows, std::size_t width, const float* x, std::size_t stride, float* sums);
 };

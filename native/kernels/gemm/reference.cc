@@ -20,14 +20,14 @@ void pack_a(const float* a, std::size_t lda, bool transpose, std::size_t rows, s
         *packed++ = transpose ? a[p * lda + i] : a[i * lda + p];
 }
 
-void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, const float* panels,
-          std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
-          const float* bias, bool accumulate) {
+void tile(std::size_t rows, std::size_t n, std::size_t k, const float* a, std::size_t a_step,
+          const float* panels, std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc,
+          float alpha, const float* bias, bool accumulate) {
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < n; ++j) {
       const float* b = panels + j / kGemmPanel * panel_stride + j % kGemmPanel;
       float sum = 0;
-      for (std::size_t p = 0; p < k; ++p) sum += a[p * rows + i] * b[p * panel_step];
+      for (std::size_t p = 0; p < k; ++p) sum += a[p * a_step + i] * b[p * panel_step];
       float start = bias ? bias[j] : 0.0f;
       if (accumulate) start += c[i * ldc + j];
       c[i * ldc + j] = alpha * sum + start;

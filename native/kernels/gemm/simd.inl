@@ -6,13 +6,13 @@ namespace {
 
 constexpr std::size_t kPanelVecs = kGemmPanel / kLanes;
 
-// C[R, V vectors] over all of k. `a` is packed [k][R]; vector v of B's row p is at
+// C[R, V vectors] over all of k. Row p of `a` holds R values; vector v of B's row p is at
 // panels[v / kPanelVecs * panel_stride + p * panel_step + v % kPanelVecs * kLanes]. `columns` of C are valid.
 template <int R, int V>
-inline __attribute__((always_inline)) void tile_body(std::size_t k, const float* a, const float* panels,
-                                                     std::size_t panel_stride, std::size_t panel_step,
-                                                     float* c, std::size_t ldc, float alpha,
-                                                     const float* bias, bool accumulate,
+inline __attribute__((always_inline)) void tile_body(std::size_t k, const float* a, std::size_t a_step,
+                                                     const float* panels, std::size_t panel_stride,
+                                                     std::size_t panel_step, float* c, std::size_t ldc,
+                                                     float alpha, const float* bias, bool accumulate,
                                                      std::size_t columns) {
   Vec sum[R][V];
 #pragma GCC unroll 32
@@ -33,7 +33,7 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
 #pragma GCC unroll 32
       for (int v = 0; v < V; ++v) sum[r][v] = v_fma(x, b[v], sum[r][v]);
     }
-    a += R;
+    a += a_step;
   }
   const Vec scale = v_set(alpha);
 #pragma GCC unroll 32
@@ -60,9 +60,9 @@ inline __attribute__((always_inline)) void tile_body(std::size_t k, const float*
 
 // All columns, V vectors at a time, then the rest with the next smaller shapes.
 template <int R, int V>
-void tile_rows(std::size_t n, std::size_t k, const float* a, const float* panels, std::size_t panel_stride,
-               std::size_t panel_step, float* c, std::size_t ldc, float alpha, const float* bias,
-               bool accumulate) {
+void tile_rows(std::size_t n, std::size_t k, const float* a, std::size_t a_step, const float* panels,
+               std::size_t panel_stride, std::size_t panel_step, float* c, std::size_t ldc, float alpha,
+               const float* bias, bool accumulate) {
   constexpr std::size_t kWidth = V * kLanes;
   while (n > 0) {
     if constexpr (V > static_cast<int>(kPanelVecs)) {
@@ -70,12 +70,13 @@ void tile_rows(std::size_t n, std::size_t k, const float* a, const float* panels
       // many.
       constexpr int kHalf = V / 2 < static_cast<int>(kPanelVecs) ? static_cast<int>(kPanelVecs) : V / 2;
       if (n + kGemmPanel <= kWidth) {
-        tile_rows<R, kHalf>(n, k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate);
+        tile_rows<R, kHalf>(n, k, a, a_step, panels, panel_stride, panel_step, c, ldc, alpha, bias,
+                            accumulate);
         return;
       }
     }
     const std::size_t columns = n < kWidth ? n : kWidth;
-    tile_body<R, V>(k, a, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate, columns);
+    tile_body<R, V>(k, a, a_step, panels, panel_stride, panel_step, c, ldc, alpha, bias, accumulate, columns);
     n -= columns;
     panels += kWidth / kGemmPanel * panel_stride;
     c += columns;
