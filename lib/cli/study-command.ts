@@ -4,14 +4,19 @@ import type { PersonaStudyOptions } from '../study/persona-study.js'
 import { claimsTable } from './claims-table.js'
 import type { StudyCommandOptions, Terminal } from './program.js'
 import { jsonReporter } from './progress/json.js'
+import { liveReporter } from './progress/live.js'
 import { plainReporter } from './progress/plain.js'
 import type { ProgressReporter } from './progress/reporter.js'
 
-async function reporterFor(options: StudyCommandOptions, terminal: Terminal): Promise<ProgressReporter> {
+function colours(terminal: Terminal): boolean {
+  return Boolean(terminal.stdout.isTTY) && !terminal.env['NO_COLOR']
+}
+
+function reporterFor(options: StudyCommandOptions, terminal: Terminal): ProgressReporter {
   if (options.json) return jsonReporter(terminal.stderr)
   const live = terminal.stdout === process.stdout && terminal.stdout.isTTY && terminal.env['TERM'] !== 'dumb'
   if (!live) return plainReporter(terminal.stdout)
-  return (await import('./progress/live.js')).liveReporter(terminal.stdout)
+  return liveReporter(terminal.stdout, colours(terminal))
 }
 
 /** The command line that goes on with this study. */
@@ -34,7 +39,7 @@ export async function runStudyCommand(
   const { runPersonaStudy } = await import('../study/persona-study.js')
   const { setThreads } = await import('../core/runtime.js')
   if (options.threads !== undefined) setThreads(options.threads)
-  const reporter = await reporterFor(options, terminal)
+  const reporter = reporterFor(options, terminal)
   const request: PersonaStudyOptions = {
     seed: options.seed,
     preset: options.preset,
@@ -47,7 +52,7 @@ export async function runStudyCommand(
     finished = await runPersonaStudy(request)
     await reporter.close()
   } catch (error) {
-    await reporter.close(error)
+    await reporter.close()
     if (!signal.aborted) throw error
     throw new PersonascopeError('ERR_ABORTED', 'stopped; finished stages are saved', {
       hint: `to go on: ${sameCommand(options)}`,
@@ -60,9 +65,8 @@ export async function runStudyCommand(
     terminal.stdout.write(`${JSON.stringify(study)}\n`)
     return
   }
-  const colours = Boolean(terminal.stdout.isTTY) && !terminal.env['NO_COLOR']
   terminal.stdout.write(
-    `\n${claimsTable(study.claims, { colours, width: terminal.stdout.columns ?? 120 })}\n`,
+    `\n${claimsTable(study.claims, { colours: colours(terminal), width: terminal.stdout.columns ?? 120 })}\n`,
   )
   terminal.stdout.write(`\nreport   ${shown(files.report)}\nfigures  ${shown(files.study)}\n`)
 }

@@ -4,6 +4,7 @@ import { errorLine, oneLine, renderError } from '../../lib/cli/errors.js'
 import { claimsTable } from '../../lib/cli/claims-table.js'
 import { runCli } from '../../lib/cli/program.js'
 import { jsonReporter } from '../../lib/cli/progress/json.js'
+import { liveReporter } from '../../lib/cli/progress/live.js'
 import { plainReporter } from '../../lib/cli/progress/plain.js'
 import { PersonascopeError } from '../../lib/core/errors.js'
 import type { StudyEvent } from '../../lib/study/stage.js'
@@ -154,6 +155,21 @@ describe('progress', () => {
       'finished in 2 s: 1 stages computed, 1 saved before',
       '',
     ])
+  })
+
+  it('live: redraws its block in place, cuts lines to the width, ends with every group', async () => {
+    const out = stream()
+    const reporter = liveReporter(Object.assign(out.stream, { columns: 60, rows: 30 }), false)
+    for (const event of EVENTS) reporter.onEvent(event)
+    await reporter.close()
+    // oxlint-disable-next-line no-control-regex
+    const frames = out.text().split(/\u001b\[\d*A?\r?\u001b\[J|\r\u001b\[J/)
+    const last = (frames.at(-1) ?? '').split('\n')
+    expect(last[0]).toBe('✔ g 2/2  2 s · 1 saved before')
+    expect(last.some((line) => line.includes('“why?” → “be cause”'))).toBe(true)
+    expect(Math.max(...last.map((line) => line.length))).toBeLessThanOrEqual(60)
+    expect(out.text().startsWith('\u001b[?25l')).toBe(true)
+    expect(out.text().endsWith('\u001b[?25h')).toBe(true)
   })
 
   it('as JSON lines, the events as they are', () => {

@@ -1,154 +1,141 @@
-/** A live display on a terminal: one line a group of stages, under it the step, the time left and who says what. */
-import { Listr } from 'listr2'
-import type { ListrTaskWrapper } from 'listr2'
+/** A live display on a terminal: a line a group of stages, the step, the time left, and what the models say. */
 import { formatSeconds } from '../../study/format.js'
 import type { SpokenSample, StudyEvent } from '../../study/stage.js'
 import { oneLine } from '../errors.js'
 import { sampleLine } from './reporter.js'
 import type { ProgressReporter } from './reporter.js'
 
-type Task = ListrTaskWrapper<never, never, never>
-/** As many samples as a group keeps on screen. */
-const SAMPLES = 4
+const SPINNER = '⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏'
+const BAR_CELLS = 24
+const SAMPLES = 6
+const FRAME_MS = 100
 
 interface Group {
   id: string
-  open: Set<string>
   total: number
+  done: number
   reused: number
   seconds: number
-  step: string
-  samples: SpokenSample[]
-  task: Task | undefined
-  end: PromiseWithResolvers<void>
+  /** Title of the stage at work. */
+  current: string
 }
 
-/** Promise.withResolvers for Node 20. */
-interface PromiseWithResolvers<T> {
-  promise: Promise<T>
-  resolve(value: T): void
-  reject(error: unknown): void
-}
-function withResolvers<T>(): PromiseWithResolvers<T> {
-  let resolve!: (value: T) => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<T>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  promise.catch(() => {})
-  return { promise, resolve, reject }
+export interface LiveTerminal extends NodeJS.WritableStream {
+  columns?: number
+  rows?: number
 }
 
-function bar(done: number, total: number): string {
-  const cells = 16
-  const full = total > 0 ? Math.min(cells, Math.floor((cells * done) / total)) : 0
-  return '█'.repeat(full) + '░'.repeat(cells - full)
-}
-
-export function liveReporter(stream: NodeJS.WritableStream & { columns?: number }): ProgressReporter {
+export function liveReporter(stream: LiveTerminal, colours: boolean): ProgressReporter {
   const groups = new Map<string, Group>()
-  let running: Promise<unknown> = Promise.resolve()
-  const width = (): number => Math.max(40, (stream.columns ?? 100) - 6)
-  const cut = (line: string): string => (line.length > width() ? `${line.slice(0, width() - 1)}…` : line)
+  const notes: string[] = []
+  let samples: SpokenSample[] = []
+  let step = ''
+  let secondsLeft = 0
+  let drawn = 0
+  let frame = 0
+  const begun = performance.now()
+  const paint = (code: number, text: string): string => (colours ? `\u001b[${code}m${text}\u001b[0m` : text)
 
-  const show = (group: Group): void => {
-    if (!group.task) return
-    const done = group.total - group.open.size
-    const counts = group.total > 1 ? ` ${done}/${group.total}` : ''
-    const time = group.seconds > 0 ? ` · ${formatSeconds(group.seconds)}` : ''
-    const reused =
-      group.reused > 0
-        ? ` · ${group.reused === group.total ? 'saved before' : `${group.reused} saved before`}`
-        : ''
-    group.task.title = `${group.id}${counts}${time}${reused}`
-    const lines = [
-      ...(group.step ? [group.step] : []),
-      ...group.samples.map((one) => sampleLine(one, width())),
-    ]
-    group.task.output = lines.map((line) => cut(oneLine(line))).join('\n')
+  /** Lines as [text, colour]: cut to the terminal's width before colours come in. */
+  const lines = (final: boolean): [string, number][] => {
+    const width = Math.max(...[...groups.keys()].map((id) => id.length), 0)
+    const out: [string, number][] = [...groups.values()].map((group) => {
+      const name = group.id.padEnd(width)
+      const count = group.total > 1 ? ` ${group.done}/${group.total}` : ''
+      if (group.done === group.total) {
+        const saved =
+          group.reused === 0
+            ? ''
+            : group.reused === group.total
+              ? ' · saved before'
+              : ` · ${group.reused} saved before`
+        const time = group.seconds > 0 ? `  ${formatSeconds(group.seconds)}` : ''
+        return [`✔ ${name}${count}${time}${saved}`, 32]
+      }
+      if (group.current === '') return [`  ${name}`, 90]
+      return [
+        `${final ? '✖' : (SPINNER[frame % SPINNER.length] ?? '·')} ${name}${count}  ${group.current}`,
+        final ? 31 : 36,
+      ]
+    })
+    if (!final) {
+      const elapsed = (performance.now() - begun) / 1000
+      const share = Math.min(1, elapsed / Math.max(1, elapsed + secondsLeft))
+      const full = Math.floor(BAR_CELLS * share)
+      const bar = '█'.repeat(full) + '░'.repeat(BAR_CELLS - full)
+      out.push(['', 0], [`${bar}  about ${formatSeconds(secondsLeft)} left${step ? `  ·  ${step}` : ''}`, 0])
+    }
+    if (samples.length > 0)
+      out.push(['', 0], ...samples.map((one): [string, number] => [sampleLine(one, 1000), 90]))
+    if (notes.length > 0) out.push(['', 0], ...notes.map((note): [string, number] => [`note: ${note}`, 33]))
+    return out
   }
 
-  const begin = (event: StudyEvent & { event: 'plan' }): void => {
-    for (const { id, stages } of event.groups)
-      groups.set(id, {
-        id,
-        open: new Set(stages),
-        total: stages.length,
-        reused: 0,
-        seconds: 0,
-        step: '',
-        samples: [],
-        task: undefined,
-        end: withResolvers<void>(),
+  const draw = (final = false): void => {
+    frame++
+    const width = Math.max(20, (stream.columns ?? 80) - 1)
+    const height = Math.max(5, (stream.rows ?? 50) - 1)
+    const block = lines(final)
+      .slice(0, final ? undefined : height)
+      .map(([text, code]) => {
+        const cut = text.length > width ? `${text.slice(0, width - 1)}…` : text
+        return code === 0 ? cut : paint(code, cut)
       })
-    const list = new Listr<never>(
-      [...groups.values()].map((group) => ({
-        title: group.id,
-        task: async (_: never, task: unknown) => {
-          group.task = task as Task
-          show(group)
-          await group.end.promise
-        },
-        rendererOptions: { persistentOutput: true, outputBar: SAMPLES + 1 },
-      })),
-      {
-        concurrent: false,
-        exitOnError: true,
-        registerSignalListeners: false,
-        rendererOptions: { collapseErrors: false, showErrorMessage: false, formatOutput: 'truncate' },
-      },
-    )
-    running = list.run().catch(() => {})
+    // Up to where the block began, erase below, write it anew: in one write, so that it does not flicker.
+    stream.write(`${drawn > 0 ? `\u001b[${drawn}A` : ''}\r\u001b[J${block.join('\n')}\n`)
+    drawn = block.length
   }
 
-  const settle = (group: Group, stage: string): void => {
-    group.open.delete(stage)
-    if (group.open.size === 0) group.step = ''
-    show(group)
-    if (group.open.size === 0) group.end.resolve()
+  const showCursor = (): void => void stream.write('\u001b[?25h')
+  stream.write('\u001b[?25l') // hides it
+  process.once('exit', showCursor)
+  const timer = setInterval(draw, FRAME_MS)
+  timer.unref()
+
+  const listen = (event: StudyEvent): void => {
+    if ('secondsLeft' in event) secondsLeft = event.secondsLeft
+    if (event.event === 'plan') {
+      for (const { id, stages } of event.groups)
+        groups.set(id, { id, total: stages.length, done: 0, reused: 0, seconds: 0, current: '' })
+      return
+    }
+    if (event.event === 'finished') return
+    const group = groups.get(event.group)
+    if (!group) return
+    switch (event.event) {
+      case 'stage-started':
+        group.current = oneLine(event.title)
+        step = ''
+        break
+      case 'stage-reused':
+        group.done++
+        group.reused++
+        break
+      case 'stage-progress': {
+        const of = event.total > 0 ? `${event.done} of ${event.total}` : String(event.done)
+        step = `${oneLine(event.step)}  ·  ${of} ${event.unit}`
+        break
+      }
+      case 'stage-finished':
+        group.done++
+        group.seconds += event.seconds
+        break
+      case 'sample':
+        samples = [...samples, event].slice(-SAMPLES)
+        break
+      case 'warning':
+        notes.push(oneLine(event.message))
+    }
   }
 
   return {
-    onEvent(event) {
-      if (event.event === 'plan') return begin(event)
-      if (event.event === 'finished') return
-      const group = groups.get(event.group)
-      if (!group) return
-      switch (event.event) {
-        case 'stage-started':
-          group.step = `${event.title} · ${formatSeconds(event.secondsLeft)} left`
-          show(group)
-          break
-        case 'stage-reused':
-          group.reused++
-          settle(group, event.stage)
-          break
-        case 'stage-progress':
-          group.step = `${bar(event.done, event.total)} ${event.step} · ${event.done}${event.total > 0 ? ` of ${event.total}` : ''} ${event.unit} · ${formatSeconds(event.secondsLeft)} left`
-          show(group)
-          break
-        case 'stage-finished':
-          group.seconds += event.seconds
-          settle(group, event.stage)
-          break
-        case 'sample':
-          group.samples = [...group.samples, event].slice(-SAMPLES)
-          show(group)
-          break
-        case 'warning':
-          group.step = `note: ${event.message}`
-          show(group)
-      }
-    },
-    async close(error?: unknown) {
-      // Groups that never came are not shown as failed: the list stops at the one at work.
-      for (const group of groups.values()) {
-        if (group.open.size === 0) continue
-        group.end.reject(error ?? new Error('not run'))
-        break
-      }
-      await running
+    onEvent: listen,
+    close() {
+      clearInterval(timer)
+      draw(true)
+      process.off('exit', showCursor)
+      showCursor()
+      return Promise.resolve()
     },
   }
 }

@@ -5,7 +5,7 @@ import { oneLine } from '../errors.js'
 export interface ProgressReporter {
   onEvent(event: StudyEvent): void
   /** The study ended, well or not: leave the terminal tidy. Resolves once everything is written. */
-  close(error?: unknown): Promise<void>
+  close(): Promise<void>
 }
 
 /** '  before fine-tuning   "how to handle burnout …"  →  "simply schedule …"  (aligned)', cut to `width`. */
