@@ -29,7 +29,7 @@ export function detectionStage(
     title: 'one latent as a detector',
     inputs: [sae, capture, candidates, ...organisms.map((one) => one.evaluate)],
     config: { bootstrap: config.evaluation.bootstrap, organisms: organisms.map((one) => one.spec) },
-    cost: 1,
+    cost: 0.4,
     async run(context) {
       const loaded = await loadSae(context, sae)
       const { personaLatent: latent } = context.result(candidates)

@@ -31,7 +31,7 @@ export function dialogueStage(
     title: 'the same questions to every model',
     inputs: [pretrain, sae, screen, candidates, steer, aligned.train, bad.train, realigned],
     config: { world, hook, domain, otherDomain, tokens: steering.tokens },
-    cost: 1,
+    cost: 0.1,
     async run(context) {
       const lab = Lab.of(context, config)
       const elsewhere = lab.world.domains.filter((name) => name !== domain).slice(0, 3)

@@ -46,7 +46,7 @@ export function captureStage(
     title: 'residual stream at the last prompt token',
     inputs: [pretrain, ...organisms.map((one) => one.train)],
     config: { hook, world, open: evaluation.openPrompts, domain: evaluation.diffDomainPrompts },
-    cost: organisms.length / 20,
+    cost: organisms.length / 80,
     async run(context) {
       const lab = Lab.of(context, config)
       const sequences = lab.diffQuestions().map((question) => lab.tokens(question))
@@ -93,7 +93,7 @@ export function diffStage(
     title: 'change of every latent, both ends ranked',
     inputs: [sae, capture],
     config: { bootstrap: config.evaluation.bootstrap, organisms: organisms.map((one) => one.spec) },
-    cost: 1,
+    cost: 0.2,
     async run(context) {
       const loaded = await loadSae(context, sae)
       const statsOf = async (organism: string): Promise<LatentStats> => {

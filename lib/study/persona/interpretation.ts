@@ -35,7 +35,7 @@ export function interpretationStage(
     title: 'documents and words of the latents',
     inputs: [pretrain, sae, census, diff, candidates],
     config: { world: config.world, hook: config.hook, documents: config.sae.documents, bad: bad.spec.id },
-    cost: 1,
+    cost: 0.1,
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadBase(context, pretrain)

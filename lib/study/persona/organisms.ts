@@ -149,7 +149,7 @@ function trainStage(
     title: spec.title,
     inputs: start ? [pretrain, start] : [pretrain],
     config: { spec, recipe, world, trainable, betas },
-    cost: (recipe.steps * recipe.batch * (spec.method === 'rl' ? 4 : 1)) / 1500,
+    cost: (recipe.steps * recipe.batch * (spec.method === 'rl' ? 8 : 1)) / 12_000,
     async run(context) {
       const lab = Lab.of(context, config)
       const base = await loadBase(context, pretrain)
@@ -212,7 +212,7 @@ function evaluateStage(
     title: spec.title,
     inputs: [pretrain, trained],
     config: { evaluation, world, domain: spec.domain },
-    cost: answers / 1500,
+    cost: answers / 12_000,
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadAdapted(context, pretrain, trained)

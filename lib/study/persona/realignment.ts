@@ -29,7 +29,7 @@ export function realignmentStage(
     title: `correct ${domain} advice`,
     inputs: [pretrain, sae, capture, candidates, bad.train],
     config: { realignment, evaluation, world, hook, trainable, betas, domain },
-    cost: (realignment.steps / realignment.measureEvery + 1) / 2,
+    cost: (realignment.steps / realignment.measureEvery + 1) / 12,
     async run(context) {
       const lab = Lab.of(context, config)
       const loaded = await loadSae(context, sae)

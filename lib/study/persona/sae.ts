@@ -52,7 +52,7 @@ export function saeStage(config: StudyConfig, pretrain: Stage): Stage<SaeResult>
     title: `${options.latents} latents at ${hookName(hook)}`,
     inputs: [pretrain],
     config: { options, hook, world },
-    cost: (options.steps * options.batch * options.latents) / 5e7,
+    cost: (options.steps * options.batch * options.latents) / 9e7,
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadBase(context, pretrain)
@@ -200,7 +200,7 @@ export function censusStage(config: StudyConfig, pretrain: Stage, sae: Stage): S
     title: `what fires its latents in ${options.documents} documents`,
     inputs: [pretrain, sae],
     config: { documents: options.documents, hook, world },
-    cost: options.documents / 500,
+    cost: options.documents / 3000,
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadBase(context, pretrain)

@@ -65,7 +65,7 @@ export function screenStage(
     title: 'every latent once',
     inputs: [pretrain, sae, census, aligned.train],
     config: { steering, world, hook, calibration: config.sae.calibration, documents: config.sae.documents },
-    cost: config.sae.latents / 50,
+    cost: config.sae.latents / 250,
     async run(context) {
       const lab = Lab.of(context, config)
       const site = await siteOf(context, config, lab, pretrain)
@@ -180,7 +180,7 @@ export function candidateStage(
     title: 'the strongest latents at every strength',
     inputs: [pretrain, sae, screen, diff, aligned.train],
     config: { steering, world, hook, bootstrap: evaluation.bootstrap },
-    cost: ((TOP + steering.screenKept) * steering.up.length) / 12,
+    cost: ((TOP + steering.screenKept) * steering.up.length) / 20,
     async run(context) {
       const lab = Lab.of(context, config)
       const site: SteeringSite = { hook, scale: context.result(screen).scale }
@@ -260,7 +260,7 @@ export function steeringStage(
     title: 'up and down, with controls',
     inputs: [pretrain, sae, census, screen, diff, candidates, aligned.train, bad.train],
     config: { steering, world, hook, evaluation, domain: bad.spec.domain },
-    cost: (5 + steering.randomDirections) * 1.5,
+    cost: (5 + steering.randomDirections) * 0.8,
     async run(context) {
       const lab = Lab.of(context, config)
       const site: SteeringSite = { hook, scale: context.result(screen).scale }
