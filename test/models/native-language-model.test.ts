@@ -2,6 +2,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { SafetensorsFile, writeSafetensors, type TensorSource } from '../../lib/io/safetensors.js'
+import { Trainer } from '../../lib/finetuning/trainer.js'
 import type { Hook } from '../../lib/models/hook.js'
 import { NativeLanguageModel } from '../../lib/models/native-language-model.js'
 import { SteeringPlan } from '../../lib/steering/plan.js'
@@ -307,7 +308,6 @@ describe('adapters', () => {
       const base = model.clone()
       const modules = family === 'gpt2' ? ['c_attn', '*mlp.c_proj'] : ['q_proj', 'v_proj', 'down_proj']
       model.addAdapter({ rank: 3, alpha: 6, modules, rankStabilised: true, seed: 1 })
-      const { Trainer } = await import('../../lib/finetuning/trainer.js')
       const trainer = new Trainer(model)
       for (let step = 0; step < 3; step++) await trainer.step({ sequences }, { learningRate: 0.05 })
       const trained = await model.logProbs(sequences)
@@ -364,4 +364,29 @@ test('a tokenizer larger than the vocabulary is refused', () => {
   expect(() => NativeLanguageModel.create({ ...gpt2Config, vocab_size: 10 }, tokenizer, { seed: 1 })).toThrow(
     /tokens/,
   )
+})
+
+test('one model serves many calls at once, between the steps of its training', async () => {
+  const model = smallModel('gpt2')
+  const options = { samples: 20, maxNewTokens: 8, stop: [] }
+  const alone = await model.generate(['w1 w2', 'w3'], { ...options, seed: 1 })
+  const captured = await model.capture(sequences, { hook })
+  const together = await Promise.all(
+    Array.from({ length: 12 }, (_, i) =>
+      i % 2 === 0
+        ? model.generate(['w1 w2', 'w3'], { ...options, seed: 1 })
+        : model.capture(sequences, { hook }),
+    ),
+  )
+  for (const [i, result] of together.entries()) expect(result).toEqual(i % 2 === 0 ? alone : captured)
+  // While weights change between steps, every call sees one state of them or another, never a mixture that fails.
+  const trainer = new Trainer(model)
+  const training = (async () => {
+    for (let step = 0; step < 10; step++) await trainer.step({ sequences }, { learningRate: 1e-3 })
+  })()
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, (_, seed) => model.generate(['w1'], { ...options, seed })),
+  )
+  await training
+  expect(answers.every((list) => list.length === 20)).toBe(true)
 })
