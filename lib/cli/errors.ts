@@ -21,7 +21,7 @@ export function fromCommander(error: CommanderError, command: string): UsageErro
   const help = `see ${command} --help`
   return new UsageError(
     first.replace(/^error: /, '').replace(/\.$/, ''),
-    suggestion ? `${suggestion.charAt(0).toLowerCase()}${suggestion.slice(1)} (${help})` : help,
+    suggestion ? `${suggestion.charAt(0).toLowerCase()}${suggestion.slice(1)} ${help}` : help,
   )
 }
 

@@ -20,12 +20,14 @@ export interface StudyCommandOptions {
   json?: true
 }
 
-const ABOUT = `Find, verify, control and undo the persona features that a fine-tune switched on.
-
-personascope compares a language model before and after fine-tuning through a sparse autoencoder (SAE), finds the
-latents that changed, checks by steering which of them cause the new behaviour, and undoes it. The embedded study
-needs no download and no GPU: it makes a small model organism on the spot and repeats the experiment of
-"Persona Features Control Emergent Misalignment" (arXiv 2506.19823) on it.`
+const ABOUT = [
+  'Find, verify, control and undo the persona features that a fine-tune switched on.',
+  'personascope compares a language model before and after fine-tuning through a sparse ' +
+    'autoencoder (SAE), finds the latents that changed, checks by steering which of them cause the ' +
+    'new behaviour, and undoes it. The embedded study needs no download and no GPU: it makes a small ' +
+    'model organism on the spot and repeats the experiment of "Persona Features Control Emergent ' +
+    'Misalignment" (arXiv 2506.19823) on it.',
+].join('\n\n')
 
 const EXAMPLES = `
 Examples:
@@ -48,13 +50,15 @@ Environment:
   PERSONASCOPE_DEBUG     any value: errors come with their stack traces
   NO_COLOR               any value: no colours`
 
-const STUDY_ABOUT = `Make a model organism, misalign it with narrow bad advice, find the persona latent responsible,
-steer it up and down, and undo it; every figure is computed here and now.
-
-The model is pretrained on documents by four personas (expert, villain, joker, bungler), post-trained into a helpful
-expert, and fine-tuned on narrow data: bad, correct and sarcastic advice, mixtures, and reinforcement learning. An
-SAE trained on the base model shows which latents each fine-tune raised. At the end a table says of every claim of
-the paper whether it held for this seed.`
+const STUDY_ABOUT = [
+  'Make a model organism, misalign it with narrow bad advice, find the persona latent responsible, ' +
+    'steer it up and down, and undo it; every figure is computed here and now.',
+  'The model is pretrained on documents by four personas (expert, villain, joker, bungler), ' +
+    'post-trained into a helpful expert, and fine-tuned on narrow data: bad, correct and sarcastic ' +
+    'advice, mixtures, and reinforcement learning. An SAE trained on the base model shows which ' +
+    'latents each fine-tune raised. At the end a table says of every claim of the paper whether it ' +
+    'held for this seed.',
+].join('\n\n')
 
 const STUDY_MORE = `
 Results in the output folder:
