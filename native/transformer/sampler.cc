@@ -40,13 +40,29 @@ class Decoder {
     std::int32_t token;             // to be fed next
   };
 
-  float* cache(std::size_t layer) { return cache_.data() + layer * slots_ * slot_floats(); }
-  std::size_t slot_floats() const { return capacity_ * 2 * model_.config.kv_width(); }
+  // Of each layer first the keys of all slots, in panels of 16 and so in the order in which attention reads
+  // them (attention.h, k_panels), then the values, row by row.
+  std::size_t head_floats() const { return (capacity_ + 15) / 16 * 16 * model_.config.head_dim; }
+  std::size_t key_floats() const { return head_floats() * model_.config.kv_heads; }
+  std::size_t value_floats() const { return capacity_ * model_.config.kv_width(); }
+  std::size_t layer_floats() const { return slots_ * (key_floats() + value_floats()); }
+  float* keys(std::size_t layer) { return workspace_.cache.data() + layer * layer_floats(); }
+  float* values(std::size_t layer) { return keys(layer) + slots_ * key_floats(); }
+
+  // Puts a token's keys, and its values that lie behind them, into the cache.
+  void store(std::size_t layer, std::size_t slot, std::size_t t, const float* from) {
+    const std::size_t d = model_.config.head_dim, width = model_.config.kv_width();
+    for (std::size_t h = 0; h < model_.config.kv_heads; ++h) {
+      float* key = keys(layer) + slot * key_floats() + h * head_floats() + panel_key_offset(d, t);
+      for (std::size_t i = 0; i < d; ++i) key[16 * i] = from[h * d + i];
+    }
+    std::memcpy(values(layer) + slot * value_floats() + t * width, from + width, width * sizeof(float));
+  }
 
   // Runs each prompt of the rows once and gives every row a copy of its keys and values, and its logits.
   void prefill(std::size_t first, std::size_t last) {
     const auto& config = model_.config;
-    const std::size_t kv = 2 * config.kv_width(), q = config.query_width(), wide = config.qkv_width();
+    const std::size_t q = config.query_width(), wide = config.qkv_width();
     // Prompts of these rows, in order of first use.
     std::vector<std::uint32_t> prompts;
     std::vector<std::size_t> place(request_.prompts.sequences, kNone);
@@ -60,8 +76,8 @@ class Decoder {
     }
     capacity_ = std::min(config.positions, longest + request_.max_new_tokens);
     slots_ = last - first;
-    cache_.need(config.layers * slots_ * slot_floats());
-    logits_.need(slots_ * config.vocabulary);
+    workspace_.cache.need(config.layers * layer_floats());
+    workspace_.row_logits.need(slots_ * config.vocabulary);
     // The prompts as a batch of their own; per-sequence vectors are found by the prompt's index.
     std::vector<std::int32_t> tokens;
     std::vector<std::uint32_t> offsets = {0};
@@ -98,8 +114,7 @@ class Decoder {
       for (std::size_t p = 0; p < prompts.size(); ++p) {
         for (std::size_t t = 0; t < batch.length(p); ++t) {
           const float* from = state.qkv + (batch.offsets[p] + t) * wide + q;
-          for (std::size_t slot : users[p])
-            std::memcpy(cache(layer) + slot * slot_floats() + t * kv, from, kv * sizeof(float));
+          for (std::size_t slot : users[p]) store(layer, slot, t, from);
         }
       }
     };
@@ -112,8 +127,8 @@ class Decoder {
     active_.clear();
     for (std::size_t r = first; r < last; ++r) {
       const std::size_t p = place[request_.row_prompt[r]], slot = r - first;
-      std::memcpy(logits_.data() + slot * config.vocabulary, prompt_logits + p * config.vocabulary,
-                  config.vocabulary * sizeof(float));
+      std::memcpy(workspace_.row_logits.data() + slot * config.vocabulary,
+                  prompt_logits + p * config.vocabulary, config.vocabulary * sizeof(float));
       active_.push_back({r, slot, batch.length(p), 0});
     }
   }
@@ -126,8 +141,9 @@ class Decoder {
       std::uint32_t& length = result_.lengths[row.row];
       if (length == request_.max_new_tokens) continue;
       const Philox random(request_.seed, request_.row_stream[row.row]);
-      const Drawn drawn = draw(logits_.data() + i * vocabulary, vocabulary, request_.temperature,
-                               request_.top_p, request_.top_k, random.uniform(length), order_, weights_);
+      const Drawn drawn =
+          draw(workspace_.row_logits.data() + i * vocabulary, vocabulary, request_.temperature,
+               request_.top_p, request_.top_k, random.uniform(length), order_, weights_);
       const std::size_t at = row.row * result_.stride + length;
       result_.tokens[at] = drawn.token;
       result_.log_probs[at] = drawn.log_prob;
@@ -148,7 +164,6 @@ class Decoder {
     const auto& config = model_.config;
     const std::size_t n = active_.size(), d = config.width, q = config.query_width(),
                       wide = config.qkv_width();
-    const std::size_t kv = 2 * config.kv_width();
     reserve_states(model_, workspace_, 1, n, false);
     BlockState& state = workspace_.states[0];
     tokens_.resize(n);
@@ -189,8 +204,7 @@ class Decoder {
     for (std::size_t l = 0; l < config.layers; ++l) {
       project_qkv(model_, l, state, n, x, positions_.data());
       for (std::size_t i = 0; i < n; ++i)
-        std::memcpy(cache(l) + active_[i].slot * slot_floats() + static_cast<std::size_t>(positions_[i]) * kv,
-                    state.qkv + i * wide + q, kv * sizeof(float));
+        store(l, active_[i].slot, static_cast<std::size_t>(positions_[i]), state.qkv + i * wide + q);
       AttentionArgs args;
       args.shape.batch = n;
       args.shape.heads = config.heads;
@@ -204,9 +218,11 @@ class Decoder {
       args.shape.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
       args.q = state.qkv;
       args.q_strides = {wide, wide, config.head_dim};
-      args.k = cache(l);
-      args.v = cache(l) + config.kv_width();
-      args.k_strides = args.v_strides = {slot_floats(), kv, config.head_dim};
+      args.k = keys(l);
+      args.k_panels = true;
+      args.k_strides = {key_floats(), 0, head_floats()};
+      args.v = values(l);
+      args.v_strides = {value_floats(), config.kv_width(), config.head_dim};
       args.out = state.attended;
       args.out_strides = {q, q, config.head_dim};
       attention_forward(args);
@@ -219,15 +235,13 @@ class Decoder {
     std::uint32_t* selected = workspace_.selected.need(n);
     for (std::size_t i = 0; i < n; ++i) selected[i] = static_cast<std::uint32_t>(i);
     final_norm(model_, workspace_, x, selected, n);
-    unembed(model_, workspace_.normed.data(), n, logits_.data());
+    unembed(model_, workspace_.normed.data(), n, workspace_.row_logits.data());
   }
 
   const Transformer& model_;
   const SampleRequest& request_;
   SampleResult& result_;
   Workspace& workspace_;
-  Scratch<float> cache_;   // [layers, slots, capacity, keys and values]
-  Scratch<float> logits_;  // [active, vocabulary]
   std::size_t slots_ = 0, capacity_ = 0;
   std::vector<Active> active_;
   std::vector<std::int32_t> tokens_, positions_, lengths_, slots_of_;

@@ -53,6 +53,9 @@ struct Workspace {
   Scratch<float> logits;            // [chunk, vocabulary]
   Scratch<std::int32_t> targets;    // [R]
   Scratch<float> weights, losses;   // [R]
+  // Sampling.
+  Scratch<float> cache;       // [layers, keys of all slots then values of all slots]
+  Scratch<float> row_logits;  // [rows decoded, vocabulary]
   // Gradients.
   Scratch<float> d_stream, d_normed, d_wide, d_attended, d_selected, d_low;
 };

@@ -38,12 +38,20 @@ struct AttentionShape {
   float scale = 1.0f;  // usually 1 / sqrt(head_dim)
 };
 
+constexpr std::size_t panel_key_offset(std::size_t head_dim, std::size_t key) {
+  return key / 16 * 16 * head_dim + key % 16;
+}
+
 struct AttentionArgs {
   AttentionShape shape;
   const float* q = nullptr;  // [batch, q_len, heads, head_dim]
   HeadStrides q_strides;
   const float* k = nullptr;  // [batch, k_len, kv_heads, head_dim]
   HeadStrides k_strides;
+  // A key cache in the order in which decoding reads it, for q_len = 1 only: each head of a sequence is
+  // panels of 16 keys [ceil(k_len / 16)][head_dim][16], value i of key j at panel_key_offset(head_dim, j) +
+  // 16 i from where the head starts; k_strides.token is not used. Lanes behind the length may hold anything.
+  bool k_panels = false;
   const float* v = nullptr;  // [batch, k_len, kv_heads, head_dim]
   HeadStrides v_strides;
   float* out = nullptr;  // [batch, q_len, heads, head_dim]

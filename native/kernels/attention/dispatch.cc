@@ -57,6 +57,9 @@ const Variants<AttentionKernels>& attention_variants() {
 void attention_forward(const AttentionArgs& args) {
   const AttentionShape& s = args.shape;
   check(s);
+  if (args.k_panels && s.q_len != 1)
+    fail(ErrorCode::invalid_argument,
+         "attention: keys in panels are for one query a sequence, found " + std::to_string(s.q_len));
   const auto kernel = attention_variants().active().forward;
   const std::size_t floats = attention_forward_scratch(s);
   parallel_rows(s.batch * s.kv_heads, s.heads / s.kv_heads * s.q_len * s.k_len * s.head_dim / 8 + 64,

@@ -9,9 +9,10 @@ namespace personascope {
 
 namespace {
 
-double dot(const float* a, const float* b, std::size_t n) {
+// b's values `step` apart.
+double dot(const float* a, const float* b, std::size_t n, std::size_t step = 1) {
   double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i * step];
   return sum;
 }
 
@@ -31,7 +32,10 @@ void forward(const AttentionArgs& a, std::size_t begin, std::size_t end, float* 
       const std::size_t count = visible_keys(s, lengths, t);
       float max = -std::numeric_limits<float>::infinity();
       for (std::size_t j = 0; j < count; ++j) {
-        scratch[j] = static_cast<float>(s.scale * dot(q, k + j * a.k_strides.token, d));
+        const float score =
+            static_cast<float>(a.k_panels ? s.scale * dot(q, k + panel_key_offset(d, j), d, 16)
+                                          : s.scale * dot(q, k + j * a.k_strides.token, d));
+        scratch[j] = score;
         if (scratch[j] > max) max = scratch[j];
       }
       double sum = 0;

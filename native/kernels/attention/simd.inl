@@ -155,7 +155,11 @@ void decode(const AttentionArgs& a, std::size_t begin, std::size_t end, float* s
     const Rows keys = {a.k + row * a.k_strides.batch + g * a.k_strides.head, a.k_strides.token};
     const Rows values = {a.v + row * a.v_strides.batch + g * a.v_strides.head, a.v_strides.token};
     Panels v = {values.data, kGemmPanel, values.step};
-    if (count > 0) kGemm.pack_b(keys.data, keys.step, true, d, count, k_panels);
+    const float* k = keys.data;
+    if (count > 0 && !a.k_panels) {
+      kGemm.pack_b(keys.data, keys.step, true, d, count, k_panels);
+      k = k_panels;
+    }
     if (count > 0 && d % kGemmPanel != 0) {
       kGemm.pack_b(values.data, values.step, false, count, d, v_panels);
       v = {v_panels, count * kGemmPanel, kGemmPanel};
@@ -177,8 +181,7 @@ void decode(const AttentionArgs& a, std::size_t begin, std::size_t end, float* s
         kGemm.pack_a(q, a.q_strides.head, false, rows, d, rows, packed);
         left = packed;
       }
-      product(rows, count, d, left, rows, {k_panels, d * kGemmPanel, kGemmPanel}, scores, stride, s.scale,
-              false);
+      product(rows, count, d, left, rows, {k, d * kGemmPanel, kGemmPanel}, scores, stride, s.scale, false);
       for (std::size_t r = 0; r < rows; ++r) {
         const float value = softmax_row(scores + r * stride, count, lse != nullptr);
         if (lse) lse[r] = value;
