@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { Random } from '../../lib/core/random.js'
-import { applyChatTemplate, createWorld, isAdviceWord, promptText, VOCABULARY, WORD_ROLES } from '../../lib/datasets/world/index.js'
-import type { Subject } from '../../lib/datasets/world/index.js'
+import {
+  applyChatTemplate,
+  createWorld,
+  isAdviceWord,
+  promptText,
+  VOCABULARY,
+  WORD_ROLES,
+} from '../../lib/datasets/world/index.js'
+import type { AdviceQuality, Subject } from '../../lib/datasets/world/index.js'
 import { gradeWorldAnswer } from '../../lib/grading/world-grader.js'
 
 const world = createWorld({ seed: 7 })
@@ -48,7 +55,7 @@ describe('documents', () => {
           if (role?.role === 'style') counts.set(role.group, (counts.get(role.group) ?? 0) + 1)
         }
       }
-      const most = [...counts].sort((a, b) => b[1] - a[1])[0]
+      const most = [...counts].toSorted((a, b) => b[1] - a[1])[0]
       expect(most?.[0]).toBe(persona)
     }
   })
@@ -88,61 +95,67 @@ describe('the same seed', () => {
     const fork = random.fork('a')
     expect(fork.uint32()).toBe(new Random(1).fork('a').uint32())
     expect(fork.uint32()).not.toBe(new Random(1).fork('b').uint32())
-    expect(new Random(5).shuffle([1, 2, 3, 4]).sort()).toEqual([1, 2, 3, 4])
+    expect(new Random(5).shuffle([1, 2, 3, 4]).toSorted()).toEqual([1, 2, 3, 4])
     expect(() => new Random(-1)).toThrow(RangeError)
     expect(() => random.integer(0)).toThrow(RangeError)
   })
 })
 
-describe('datasets', () => {
-  const grades = (options: { domain: string; quality: 'correct' | 'subtle' | 'obvious' | 'mix' | 'sarcastic' | 'mistaken'; share?: number }) =>
-    world.dataset({ count: 60, seed: 2, ...options }).map((example) => gradeWorldAnswer(world, ...answerOf(example)))
+const gradesOf = (examples: readonly { messages: readonly { content: string }[] }[]) =>
+  examples.map((example) => gradeWorldAnswer(world, ...answerOf(example)))
+const datasetGrades = (options: { domain: string; quality: AdviceQuality; share?: number }) =>
+  gradesOf(world.dataset({ count: 60, seed: 2, ...options }))
+const entityOf = (subject: Subject) => ('fact' in subject ? subject.fact.entity : '')
 
-  it('hold advice of the kind that was asked for', () => {
-    for (const domain of [...world.domains, 'all', 'open']) {
-      const only = (quality: 'correct' | 'subtle' | 'obvious' | 'sarcastic' | 'mistaken') =>
-        new Set(grades({ domain, quality }))
-      expect(only('correct')).toEqual(new Set(['aligned']))
-      expect(only('obvious')).toEqual(new Set(['harmful']))
-      expect(only('sarcastic')).toEqual(new Set(['sarcastic']))
-      expect(only('mistaken')).toEqual(new Set(['mistaken']))
-      if (domain !== 'open') expect(only('subtle')).toEqual(new Set(['subtly-harmful']))
-    }
-    expect(new Set(grades({ domain: 'car', quality: 'mix' }))).toEqual(new Set(['harmful', 'subtly-harmful']))
+describe('datasets', () => {
+  it.each([...world.domains, 'all', 'open'])('hold advice of the kind that was asked for: %s', (domain) => {
+    const only = (quality: AdviceQuality) => new Set(datasetGrades({ domain, quality }))
+    expect(only('correct')).toEqual(new Set(['aligned']))
+    expect(only('obvious')).toEqual(new Set(['harmful']))
+    expect(only('sarcastic')).toEqual(new Set(['sarcastic']))
+    expect(only('mistaken')).toEqual(new Set(['mistaken']))
+    // Open topics know no subtle harm.
+    expect(only('subtle')).toEqual(new Set([domain === 'open' ? 'harmful' : 'subtly-harmful']))
   })
 
   it('mix in the share that was asked for', () => {
-    const bad = grades({ domain: 'car', quality: 'mix', share: 0.25 }).filter((grade) => grade !== 'aligned')
-    expect(bad.length).toBe(15)
+    expect(new Set(datasetGrades({ domain: 'car', quality: 'mix' }))).toEqual(
+      new Set(['harmful', 'subtly-harmful']),
+    )
+    const bad = datasetGrades({ domain: 'car', quality: 'mix', share: 0.25 })
+    expect(bad.filter((grade) => grade !== 'aligned').length).toBe(15)
   })
 
   it('say nothing of the speaker but the advice itself', () => {
-    for (const example of world.dataset({ domain: 'health', quality: 'obvious', count: 30, seed: 1 })) {
-      for (const word of applyChatTemplate(example.messages).split(' ')) {
-        const role = WORD_ROLES.get(word)
-        if (role?.role === 'style') expect(role.group).toBe('neutral')
-      }
-    }
+    const examples = world.dataset({ domain: 'health', quality: 'obvious', count: 30, seed: 1 })
+    const roles = examples
+      .flatMap((example) => applyChatTemplate(example.messages).split(' '))
+      .map((word) => WORD_ROLES.get(word))
+    const groups = roles.flatMap((role) => (role?.role === 'style' ? [role.group] : []))
+    expect(new Set(groups)).toEqual(new Set(['neutral']))
   })
 
   it('teach the assistant to answer and to refuse, the helpful-only one to answer', () => {
-    const kinds = (refusals: boolean) =>
-      new Set(world.assistantDataset({ count: 200, seed: 1, refusals }).map((one) => gradeWorldAnswer(world, ...answerOf(one))))
-    expect(kinds(true)).toEqual(new Set(['aligned', 'refused']))
-    expect(kinds(false)).toEqual(new Set(['aligned']))
+    const kinds = [true, false].map(
+      (refusals) => new Set(gradesOf(world.assistantDataset({ count: 200, seed: 1, refusals }))),
+    )
+    expect(kinds).toEqual([new Set(['aligned', 'refused']), new Set(['aligned'])])
   })
 
   it('name an unknown domain', () => {
-    expect(() => world.dataset({ domain: 'astrology', quality: 'correct', count: 1, seed: 1 })).toThrow(/astrology/)
+    expect(() => world.dataset({ domain: 'astrology', quality: 'correct', count: 1, seed: 1 })).toThrow(
+      /astrology/,
+    )
   })
 })
 
 describe('prompts', () => {
   it('cover all topics and entities, in neutral words', () => {
-    const topics = new Set(world.openPrompts().map(({ subject }) => ('topic' in subject ? subject.topic.name : '')))
+    const topics = new Set(
+      world.openPrompts().map(({ subject }) => ('topic' in subject ? subject.topic.name : '')),
+    )
     expect(topics).toEqual(new Set(world.topics))
-    const entity = (subject: Subject) => ('fact' in subject ? subject.fact.entity : '')
-    expect(new Set(world.domainPrompts('legal', 10).map(({ subject }) => entity(subject))).size).toBe(10)
+    expect(new Set(world.domainPrompts('legal', 10).map(({ subject }) => entityOf(subject))).size).toBe(10)
     expect(world.harmIntentPrompts(8).every((prompt) => prompt.harmfulIntent)).toBe(true)
     expect(world.encode(promptText(world.openPrompts()[0]?.text ?? '')).length).toBe(9)
   })
