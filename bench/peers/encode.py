@@ -36,9 +36,7 @@ def main():
         command = line.strip()
         if command == 'chunks':
             tried = {}
-            for size in (8, 16, 32, 64, 128, 256, 512):
-                if size > tokens:
-                    break
+            for size in sorted({min(tokens, size) for size in (8, 16, 32, 64, 128, 256, 512)}):
                 encode(size)
                 start = time.process_time()
                 encode(size)
