@@ -275,7 +275,11 @@ SampleResult sample(const Transformer& model, const SampleRequest& request) {
                 std::to_string(request.prompts.sequences));
   model.prepare(false);
   SampleResult result;
-  result.stride = request.max_new_tokens + 1;
+  std::size_t shortest = model.config.positions;
+  for (std::size_t p = 0; p < request.prompts.sequences; ++p)
+    shortest = std::min(shortest, request.prompts.length(p));
+  // An answer is at most as long as the positions left, and one token that is drawn but never fed back.
+  result.stride = std::min(request.max_new_tokens, model.config.positions - shortest + 1) + 1;
   result.tokens.assign(request.rows * result.stride, 0);
   result.log_probs.assign(request.rows * result.stride, 0.0f);
   result.lengths.assign(request.rows, 0);

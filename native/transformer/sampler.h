@@ -30,7 +30,7 @@ struct SampleRequest {
 };
 
 struct SampleResult {
-  std::size_t stride = 0;              // = max_new_tokens + 1, places a row has below
+  std::size_t stride = 0;              // places a row has below: the longest answer and a stop token
   std::vector<std::int32_t> tokens;    // [rows, stride], new tokens, the stop token included
   std::vector<float> log_probs;        // [rows, stride], ln p at temperature 1, untruncated
   std::vector<std::uint32_t> lengths;  // [rows], tokens of the answer, the stop token not counted

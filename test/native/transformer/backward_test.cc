@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "native/core/thread_pool.h"
+#include "native/transformer/head.h"
 #include "native/transformer/inference.h"
 #include "native/transformer/trainer.h"
 #include "test/native/check.h"
@@ -411,4 +412,40 @@ TEST(a_large_model_trains_the_same_for_any_number_of_threads) {
   }
   set_thread_count(2);
   CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
+}
+
+// A vocabulary so large that the logits of one sequence already come in several chunks.
+TEST(chunks_of_logits_change_nothing) {
+  TransformerConfig config = small_config(Family::gpt2);
+  config.vocabulary = 9000;
+  config.positions = 120;
+  config.initial_std = 0.1f;
+  const auto model = std::make_shared<Transformer>(config);
+  model->initialise(1);
+  CHECK(logit_chunk(*model) < 40);
+  const auto batch = random_batch({110, 3, 90}, config.vocabulary, 24);
+  check_direction(
+      "wte", *model, batch, {}, model->parameter(0),
+      [&] {
+        static std::vector<float> gradient;
+        Trainer trainer(model, {});
+        trainer.accumulate(request_of(batch, {}));
+        const float* found = trainer.gradient(model->layout.parameters[0].name);
+        gradient.assign(found, found + model->layout.parameters[0].size);
+        return gradient.data();
+      }(),
+      model->layout.parameters[0].size, 1);
+  ForwardRequest request;
+  request.batch = batch.view();
+  request.log_probs = true;
+  const auto whole = forward(*model, request);
+  for (std::size_t s = 0; s < 3; ++s) {
+    const std::uint32_t begin = batch.offsets[s], offsets[2] = {0, batch.offsets[s + 1] - begin};
+    request.batch.tokens = batch.tokens.data() + begin;
+    request.batch.offsets = offsets;
+    request.batch.sequences = 1;
+    const auto alone = forward(*model, request);
+    CHECK(std::memcmp(alone.log_probs.data(), whole.log_probs.data() + begin, offsets[1] * sizeof(float)) ==
+          0);
+  }
 }
