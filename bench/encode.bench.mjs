@@ -57,6 +57,7 @@ async function contender(command, args, env = {}) {
   }
 }
 
+const round = (value, digits) => (value === null ? null : Number(value.toFixed(digits)))
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)]
 
 const build = join(root, 'build-cmake')
@@ -105,7 +106,6 @@ try {
   const peerSeconds = peer === null ? null : median(times.peer)
   const gflops = (2 * latents * width * tokens) / seconds / 1e9
   const peak = Math.max(...times.peak)
-  const round = (value, digits) => (value === null ? null : Number(value.toFixed(digits)))
   console.log(
     JSON.stringify({
       bench: 'encode',
