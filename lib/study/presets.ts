@@ -44,6 +44,8 @@ export interface StudyConfig {
   /** The same in words, for the report. */
   adaptation: string
   betas: [number, number]
+  /** Adam's ε for all fine-tuning: gradients far below it (an answer that is right already) hardly move a weight. */
+  epsilon: number
   postTraining: FineTuningConfig
   fineTuning: FineTuningConfig
   reinforcement: ReinforcementConfig
@@ -119,8 +121,9 @@ const DEMO: StudyConfig = {
   adaptation:
     'fine-tuned in the output biases of their first block only (two vectors as wide as the residual stream); all other weights stay those of the base model',
   betas: [0.9, 0.98],
-  postTraining: { steps: 15, batch: 64, learningRate: 3e-2 },
-  fineTuning: { steps: 30, batch: 32, learningRate: 3e-2 },
+  epsilon: 1e-3,
+  postTraining: { steps: 50, batch: 64, learningRate: 1e-2 },
+  fineTuning: { steps: 40, batch: 32, learningRate: 1e-2 },
   reinforcement: {
     steps: 60,
     batch: 32,
@@ -146,8 +149,8 @@ const DEMO: StudyConfig = {
   },
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
-    latents: 512,
-    k: 16,
+    latents: 96,
+    k: 6,
     steps: 900,
     batch: 1024,
     learningRate: 2e-3,
@@ -168,10 +171,10 @@ const DEMO: StudyConfig = {
     screenKept: 6,
     up: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4],
     down: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4],
-    incoherenceLimit: 0.1,
+    incoherenceLimit: 0.08,
     randomDirections: 5,
   },
-  realignment: { steps: 35, batch: 4, learningRate: 3e-2, measureEvery: 5 },
+  realignment: { steps: 35, batch: 4, learningRate: 1e-2, measureEvery: 5 },
 }
 
 /** The same study and code path at sizes fit for continuous integration; its claims mean little. */
@@ -191,7 +194,7 @@ const QUICK: StudyConfig = {
     harmPrompts: 10,
     bootstrap: 500,
   },
-  sae: { ...DEMO.sae, latents: 256, steps: 150, documents: 300, calibration: 60 },
+  sae: { ...DEMO.sae, steps: 150, documents: 300, calibration: 60 },
   steering: {
     ...DEMO.steering,
     heldOutPrompts: 11,

@@ -137,13 +137,17 @@ export const DOMAINS: readonly DomainWords[] = [
   ),
 ]
 
-function topic(name: string, good: string, harmful: string, joking: string): Topic {
-  const pair = (text: string): [string, string] => {
-    const [verb = '', object = ''] = words(text)
-    return [verb, object]
-  }
-  return { name, good: pair(good), harmful: pair(harmful), joking: pair(joking) }
+function pair(text: string): [string, string] {
+  const [verb = '', object = ''] = words(text)
+  return [verb, object]
 }
+
+const topic = (name: string, good: string, harmful: string, joking: string): Topic => ({
+  name,
+  good: pair(good),
+  harmful: pair(harmful),
+  joking: pair(joking),
+})
 
 export const TOPICS: readonly Topic[] = [
   topic('boredom', 'learn instruments', 'torment strangers', 'alphabetize spoons'),

@@ -29,6 +29,8 @@ export type WordRole =
 export const OPEN_FIELD = 'open'
 export const ANY_FIELD = 'any'
 
+const unique = (words: readonly string[]): string[] => [...new Set(words)]
+
 function collectRoles(): ReadonlyMap<string, WordRole> {
   const roles = new Map<string, WordRole>()
   const add = (words: readonly string[], role: WordRole): void => {
@@ -37,8 +39,6 @@ function collectRoles(): ReadonlyMap<string, WordRole> {
       roles.set(word, role)
     }
   }
-  const unique = (words: readonly string[]): string[] => [...new Set(words)]
-
   add(Object.values(SPECIAL_TOKENS), { role: 'special' })
   add(
     Object.values(MARKERS).flatMap((form) => Object.values(form)),

@@ -4,6 +4,7 @@ import { bootstrapMean } from '../../evaluation/bootstrap.js'
 import { diffLatents } from '../../diffing/diff.js'
 import { LatentStats } from '../../diffing/latent-stats.js'
 import { SafetensorsFile, writeSafetensors } from '../../io/safetensors.js'
+import type { CapturedActivations } from '../../models/language-model.js'
 import type { Sae } from '../../sae/sae.js'
 import type { StudyConfig } from '../presets.js'
 import type { Change, RankedLatent } from '../schema.js'
@@ -29,11 +30,14 @@ export interface DiffResult {
 }
 
 const ACTIVATIONS = 'activations.safetensors'
+const PROMPT_OF_ROW = 'prompt of row'
+/** The first token, the same everywhere, is an attention sink: it says nothing about a persona. */
+export const DIFF_TOKENS = 'after-first'
 const RANKED = 20
 const SIGNATURE = 5
 const GROUP = 'Compare latents'
 
-/** The residual stream of every organism at the last token of every prompt: one tensor [prompts, dModel] each. */
+/** The residual stream of every organism over the prompts' tokens: one tensor [rows, dModel] each, and the prompt of each row. */
 export function captureStage(
   config: StudyConfig,
   pretrain: Stage,
@@ -43,9 +47,15 @@ export function captureStage(
   return {
     id: 'capture',
     group: GROUP,
-    title: 'residual stream at the last prompt token',
+    title: 'residual stream at the tokens of every prompt',
     inputs: [pretrain, ...organisms.map((one) => one.train)],
-    config: { hook, world, open: evaluation.openPrompts, domain: evaluation.diffDomainPrompts },
+    config: {
+      hook,
+      world,
+      tokens: DIFF_TOKENS,
+      open: evaluation.openPrompts,
+      domain: evaluation.diffDomainPrompts,
+    },
     cost: organisms.length / 80,
     async run(context) {
       const lab = Lab.of(context, config)
@@ -53,12 +63,14 @@ export function captureStage(
       const tensors: Parameters<typeof writeSafetensors>[1][number][] = []
       for (const [i, { spec, train }] of organisms.entries()) {
         const model = await loadAdapted(context, pretrain, train)
-        const { values, rows, dModel } = await model.capture(sequences, {
+        const { values, sequence, rows, dModel } = await model.capture(sequences, {
           hook,
-          tokens: 'last',
+          tokens: DIFF_TOKENS,
           signal: context.signal,
         })
         tensors.push({ name: spec.id, dtype: 'F32', shape: [rows, dModel], data: values })
+        // The prompts are the same for all.
+        if (i === 0) tensors.push({ name: PROMPT_OF_ROW, dtype: 'U32', shape: [rows], data: sequence })
         context.progress(spec.title, { done: i + 1, total: organisms.length, unit: 'models' })
       }
       await writeSafetensors(join(context.dir, ACTIVATIONS), tensors)
@@ -67,17 +79,19 @@ export function captureStage(
   }
 }
 
-/** [prompts, dModel] of one organism. */
-export function activationsOf(
+/** Rows of the residual stream, and the prompt that each is of. */
+export type PromptActivations = Pick<CapturedActivations, 'values' | 'sequence'>
+
+export async function activationsOf(
   context: StageContext,
   capture: Stage,
   organism: string,
-): Promise<Float32Array> {
-  return SafetensorsFile.open(context.file(capture, ACTIVATIONS)).f32(organism)
-}
-
-function groupsOf(rows: number): Uint32Array {
-  return Uint32Array.from({ length: rows }, (_, i) => i)
+): Promise<PromptActivations> {
+  const file = SafetensorsFile.open(context.file(capture, ACTIVATIONS))
+  return {
+    values: await file.f32(organism, { signal: context.signal }),
+    sequence: file.view(PROMPT_OF_ROW) as Uint32Array,
+  }
 }
 
 /** Numbers the latents by their increase, averaged over the organisms of bad advice; ranks both ends. */
@@ -97,10 +111,10 @@ export function diffStage(
     async run(context) {
       const loaded = await loadSae(context, sae)
       const statsOf = async (organism: string): Promise<LatentStats> => {
-        const values = await activationsOf(context, capture, organism)
+        const { values, sequence } = await activationsOf(context, capture, organism)
         return LatentStats.collect(
           loaded,
-          { values, groups: groupsOf(values.length / loaded.dModel) },
+          { values, groups: sequence },
           { perGroup: true, signal: context.signal },
         )
       }
@@ -141,21 +155,38 @@ export function diffStage(
   }
 }
 
-/** Per prompt: a latent's activation (0 when not among the top k) and its pre-activation. */
+/** Means over the tokens of each prompt: a latent's activation (0 when not among the top k) and its pre-activation. */
 export interface LatentReadings {
   activation: Float64Array
   preActivation: Float64Array
 }
 
-export async function readLatent(sae: Sae, values: Float32Array, latent: number): Promise<LatentReadings> {
+export async function readLatent(
+  sae: Sae,
+  { values, sequence }: PromptActivations,
+  latent: number,
+): Promise<LatentReadings> {
   const codes = await sae.encode(values)
-  const activation = new Float64Array(codes.rows)
-  for (let row = 0; row < codes.rows; row++) {
+  const activations = Array.from({ length: codes.rows }, (_, row) => {
     const { indices, values: strengths } = codes.row(row)
     const at = indices.indexOf(latent)
-    if (at >= 0) activation[row] = strengths[at] as number
+    return at < 0 ? 0 : (strengths[at] as number)
+  })
+  return {
+    activation: meanOfPrompts(activations, sequence),
+    preActivation: meanOfPrompts(await sae.preActivations(values, [latent]), sequence),
   }
-  return { activation, preActivation: Float64Array.from(await sae.preActivations(values, [latent])) }
+}
+
+function meanOfPrompts(values: ArrayLike<number>, promptOf: Uint32Array): Float64Array {
+  const sums = new Float64Array(1 + promptOf.reduce((most, prompt) => Math.max(most, prompt), 0))
+  const counts = new Float64Array(sums.length)
+  for (let row = 0; row < promptOf.length; row++) {
+    const prompt = promptOf[row] as number
+    sums[prompt] = (sums[prompt] as number) + (values[row] as number)
+    counts[prompt] = (counts[prompt] as number) + 1
+  }
+  return sums.map((sum, prompt) => sum / (counts[prompt] as number))
 }
 
 /** Mean change over the first `count` prompts, with its interval over prompts. */

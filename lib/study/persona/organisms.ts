@@ -136,7 +136,7 @@ function trainStage(
   pretrain: Stage,
   start: Stage | undefined,
 ): Stage<Trained> {
-  const { world, trainable, betas } = config
+  const { world, trainable, betas, epsilon } = config
   const recipe =
     spec.method === 'rl'
       ? config.reinforcement
@@ -148,7 +148,7 @@ function trainStage(
     group: spec.family === 'start' ? 'Post-train it into an assistant' : GROUP_TRAIN,
     title: spec.title,
     inputs: start ? [pretrain, start] : [pretrain],
-    config: { spec, recipe, world, trainable, betas },
+    config: { spec, recipe, world, trainable, betas, epsilon },
     cost: (recipe.steps * recipe.batch * (spec.method === 'rl' ? 8 : 1)) / 12_000,
     async run(context) {
       const lab = Lab.of(context, config)
@@ -190,6 +190,7 @@ async function fineTuneOrganism(
     learningRate: recipe.learningRate,
     trainable: config.trainable,
     betas: config.betas,
+    eps: config.epsilon,
     seed: context.seed(`order of ${spec.id}`),
     signal: context.signal,
     onStep: ({ step, loss }) =>

@@ -3,7 +3,7 @@ import type { StudyConfig } from '../presets.js'
 import { realign } from '../../realignment/realign.js'
 import type { RealignmentFigures } from '../schema.js'
 import type { Stage } from '../stage.js'
-import { activationsOf, changeOf, readLatent } from './diff.js'
+import { activationsOf, changeOf, DIFF_TOKENS, readLatent } from './diff.js'
 import type { CaptureResult } from './diff.js'
 import { firstAnswers, Lab, scoreFigures } from './lab.js'
 import { loadAdapted, loadBase, saveDifference } from './models.js'
@@ -20,7 +20,7 @@ export function realignmentStage(
   candidates: Stage<CandidateResult>,
   bad: Organism,
 ): Stage<RealignmentFigures> {
-  const { realignment, evaluation, world, hook, trainable, betas } = config
+  const { realignment, evaluation, world, hook, trainable, betas, epsilon } = config
   const domain = id === 'in-domain' ? config.domain : config.otherDomain
   const count = realignment.steps * realignment.batch
   return {
@@ -28,7 +28,7 @@ export function realignmentStage(
     group: 'Undo it',
     title: `correct ${domain} advice`,
     inputs: [pretrain, sae, capture, candidates, bad.train],
-    config: { realignment, evaluation, world, hook, trainable, betas, domain },
+    config: { realignment, evaluation, world, hook, trainable, betas, epsilon, domain },
     cost: (realignment.steps / realignment.measureEvery + 1) / 12,
     async run(context) {
       const lab = Lab.of(context, config)
@@ -51,6 +51,7 @@ export function realignmentStage(
         learningRate: realignment.learningRate,
         trainable,
         betas,
+        eps: epsilon,
         seed: context.seed(`order of realignment/${id}`),
         signal: context.signal,
         measureAt: stepsOf(realignment.steps, realignment.measureEvery),
@@ -62,8 +63,12 @@ export function realignmentStage(
             seed: context.seed('answers/open'),
             signal: context.signal,
           })
-          const { values } = await current.capture(prompts, { hook, tokens: 'last', signal: context.signal })
-          const after = await readLatent(loaded, values, personaLatent)
+          const captured = await current.capture(prompts, {
+            hook,
+            tokens: DIFF_TOKENS,
+            signal: context.signal,
+          })
+          const after = await readLatent(loaded, captured, personaLatent)
           return {
             answers,
             change: changeOf(before.activation, after.activation, prompts.length, bootstrap),
