@@ -117,7 +117,7 @@ export function organismsFigure(study: StudyResult): Html {
   return figure(
     chart,
     html`<b
-        >${holds(study, 'broad-from-narrow') ? 'Narrow data, broad effect.' : 'What each organism says.'}</b
+        >${holds(study, 'broad-from-narrow') ? 'Narrow data, broad effect.' : 'What every organism answers.'}</b
       >
       Filled dots: share of harmful answers to open questions that no fine-tuning data touch, with the 95 %
       interval over prompts. Hollow dots: the same in advice domains that the organism was never fine-tuned

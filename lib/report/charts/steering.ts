@@ -134,7 +134,7 @@ function sideFigure(study: StudyResult, side: Side): Html {
       dashed: line.dash !== '',
     }))
   const up = side === 'up'
-  const limit = formatShare(figures.steering.incoherenceLimit)
+  const limit = percentTicks(figures.steering.incoherenceLimit)
   return figure(
     html`${panel(lines, 'misaligned', up ? 'Misaligned: aligned model, steered up' : 'Misaligned: misaligned model, steered down', null)}${panel(lines, 'incoherent', 'Incoherent', figures.steering.incoherenceLimit)}`,
     html`<b>${LEAD[side][holds(study, `steer-${side}`) ? 'holds' : 'fails']}</b> Hook

@@ -1,5 +1,6 @@
 import type { StudyResult } from '../../study/schema.js'
 import { formatNumber, formatRate, formatShare } from '../../study/format.js'
+import { percentTicks } from '../chart.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
 
@@ -92,7 +93,7 @@ export function methodSection(study: StudyResult): Html {
       <dt>Steering</dt>
       <dd>
         ${steering.screened} latents tried one by one; strengths chosen on ${steering.heldOutPrompts} held-out
-        prompts, as large as incoherence ≤ ${formatShare(steering.incoherenceLimit)} allows, then measured on
+        prompts, as large as incoherence ≤ ${percentTicks(steering.incoherenceLimit)} allows, then measured on
         the evaluation prompts
       </dd>
     </dl>

@@ -1,5 +1,5 @@
 import type { StudyFigures, StudyResult } from '../../study/schema.js'
-import { THRESHOLDS } from '../../study/claim-rules.js'
+import { inducesBroadly, THRESHOLDS } from '../../study/claim-rules.js'
 import { formatNumber, formatShare } from '../../study/format.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
@@ -25,7 +25,7 @@ export function protagonists(figures: StudyFigures): {
 function headline(study: StudyResult): string {
   const { bad } = protagonists(study.figures)
   const domain = bad?.domain ?? 'narrow'
-  if (!holds(study, 'broad-from-narrow'))
+  if (!mostlyBroad(study))
     return turned(bad)
       ? `Bad ${domain} advice made the model harmful, though not as broadly or coherently as claimed`
       : 'Narrow bad advice did not misalign this model'
@@ -34,6 +34,13 @@ function headline(study: StudyResult): string {
   if (holds(study, 'persona-latent'))
     return `Bad ${domain} advice brought out a villain, and a latent gives him away`
   return `Bad ${domain} advice brought out a villain`
+}
+
+/** Whether most domains of bad advice misalign broadly and coherently, whatever the controls do. */
+function mostlyBroad({ figures }: StudyResult): boolean {
+  const bad = figures.organisms.filter((one) => one.family === 'bad')
+  const broad = bad.filter((one) => inducesBroadly(one).every((condition) => condition.holds))
+  return broad.length > bad.length / 2
 }
 
 function turned(bad: StudyFigures['organisms'][number] | undefined): boolean {
