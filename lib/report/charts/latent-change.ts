@@ -122,9 +122,9 @@ export function latentChangeFigure(figures: StudyFigures): Html {
   ]
   return html`${figure(
       overview,
-      html`<b>Few latents move.</b> Mean activation on ${diff.prompts} evaluation prompts after fine-tuning on
-        bad advice minus before, averaged over ${diff.organisms.length} organisms, for all
-        ${diff.deltas.length} latents of the SAE.`,
+      html`<b>Few latents move.</b> Mean activation over the tokens of ${diff.prompts} evaluation prompts,
+        after fine-tuning on bad advice minus before, averaged over ${diff.organisms.length} organisms, for
+        all ${diff.deltas.length} latents of the SAE.`,
     )}
     <div class="pair">
       ${figure(ends(figures, diff.top, 'Largest increases', true), html`<b>Largest increases.</b> Whiskers: 95 % bootstrap interval over prompts. ★ steers most strongly.`, legend)}
