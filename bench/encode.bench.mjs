@@ -91,7 +91,7 @@ try {
   const clock = threads === '1' ? 'cpu_seconds' : 'seconds'
   const times = { ours: [], peer: [], peak: [] }
   let sameSets = null
-  for (let round = 0; round < Number(options.rounds); round++) {
+  for (let turn = 0; turn < Number(options.rounds); turn++) {
     times.peak.push((await ours.ask('peak')).gflops)
     times.ours.push((await ours.ask('encode'))[clock])
     if (peer === null) continue

@@ -27,7 +27,6 @@ namespace {
 using personascope::Error;
 using personascope::ErrorCode;
 using personascope::fail;
-using personascope::require;
 
 thread_local std::string t_error;
 

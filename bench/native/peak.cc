@@ -19,8 +19,9 @@ static float chains_avx512(long steps) {
   for (int i = 1; i < 16; ++i) sum = _mm512_add_ps(sum, s[i]);
   return _mm512_cvtss_f32(sum);
 }
-#include "native/kernels/simd/target_avx2.h"
 #include "native/kernels/simd/target_end.h"
+
+#include "native/kernels/simd/target_avx2.h"
 static float chains_avx2(long steps) {
   __m256 s[12];
   for (int i = 0; i < 12; ++i) s[i] = _mm256_set1_ps(static_cast<float>(i));

@@ -1,13 +1,11 @@
-// Decoding with AVX-512; the body is decode.inl.
-#include <cstddef>
-#include <cstdint>
-
+// Decoding with AVX-512; the body is simd.inl.
 #include "native/kernels/decode/variants.h"
-// The vectors come last: they switch the file to their instruction set.
-#include "native/kernels/simd/vec_avx512.h"
-// clang-format off
-#include "native/kernels/decode/decode.inl"
-// clang-format on
+
+#include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
+
+#include "native/kernels/decode/simd.inl"
 
 namespace personascope {
 
@@ -16,3 +14,4 @@ void decode_avx512(const DecodeArgs& args, std::size_t begin, std::size_t end) {
 }
 
 }  // namespace personascope
+#include "native/kernels/simd/target_end.h"

@@ -1,13 +1,13 @@
-// Encoding with AVX-512; the body is encode.inl.
-#include <cstddef>
-#include <cstdint>
-
+// Encoding with AVX-512; the body is simd.inl.
 #include "native/kernels/encode/variants.h"
-// The vectors come last: they switch the file to their instruction set.
-#include "native/kernels/simd/vec_avx512.h"
-// clang-format off
-#include "native/kernels/encode/encode.inl"
-// clang-format on
+
+#include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
+
+#include "native/kernels/simd/canonical.h"
+
+#include "native/kernels/encode/simd.inl"
 
 namespace personascope {
 
@@ -15,3 +15,4 @@ const EncodeKernels encode_avx512 = {kGroup,        prepare,  pack,         scre
                                      screen_direct, products, squared_norm, count_at_least};
 
 }  // namespace personascope
+#include "native/kernels/simd/target_end.h"

@@ -125,7 +125,7 @@ void screen(const EncodeKernels& kernels, const EncodeArgs& args, const Block& b
   screening.compact = compact;
   screening.context = &compaction;
   // Between two looks at the abort flag: a few milliseconds of products.
-  const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (kStep * block.tokens * padded));
+  const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (kStep * block.tokens * padded + 1));
   std::size_t steps = 0;
   for (std::size_t latent = begin; latent < end; latent += kStep, ++steps) {
     if (args.check && steps % look == 0) args.check();

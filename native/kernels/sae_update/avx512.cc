@@ -1,16 +1,17 @@
-// The SAE's training step with AVX-512; the body is sae_update.inl.
-#include <cstddef>
-#include <cstdint>
-
+// The SAE's training step with AVX-512; the body is simd.inl.
 #include "native/kernels/sae_update/variants.h"
-// The vectors come last: they switch the file to their instruction set.
-#include "native/kernels/simd/vec_avx512.h"
-// clang-format off
-#include "native/kernels/sae_update/sae_update.inl"
-// clang-format on
+
+#include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
+
+#include "native/kernels/simd/canonical.h"
+
+#include "native/kernels/sae_update/simd.inl"
 
 namespace personascope {
 
 const SaeUpdateKernels sae_update_avx512 = {update, adam};
 
 }  // namespace personascope
+#include "native/kernels/simd/target_end.h"

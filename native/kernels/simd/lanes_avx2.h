@@ -67,6 +67,10 @@ inline Vec v_abs(Vec a) {
 inline Mask v_less(Vec a, Vec b) {
   return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
+// One bit a lane: a >= b, false where either is NaN.
+inline unsigned v_at_least(Vec a, Vec b) {
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+}
 inline Vec v_select(Mask m, Vec yes, Vec no) {
   return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(m));
 }

@@ -66,6 +66,10 @@ inline Vec v_abs(Vec a) {
 inline Mask v_less(Vec a, Vec b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
 }
+// One bit a lane: a >= b, false where either is NaN.
+inline unsigned v_at_least(Vec a, Vec b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
 inline Vec v_select(Mask m, Vec yes, Vec no) {
   return _mm512_mask_blend_ps(m, no, yes);
 }

@@ -1,13 +1,13 @@
-// Steering with AVX-512; the body is steer.inl.
-#include <cstddef>
-#include <cstdint>
-
+// Steering with AVX-512; the body is simd.inl.
 #include "native/kernels/steer/variants.h"
-// The vectors come last: they switch the file to their instruction set.
-#include "native/kernels/simd/vec_avx512.h"
-// clang-format off
-#include "native/kernels/steer/steer.inl"
-// clang-format on
+
+#include "native/kernels/simd/target_avx512.h"
+
+#include "native/kernels/simd/lanes_avx512.h"
+
+#include "native/kernels/simd/canonical.h"
+
+#include "native/kernels/steer/simd.inl"
 
 namespace personascope {
 
@@ -16,3 +16,4 @@ void steer_avx512(const SteerArgs& args, std::size_t begin, std::size_t end) {
 }
 
 }  // namespace personascope
+#include "native/kernels/simd/target_end.h"

@@ -4,33 +4,31 @@
 namespace personascope {
 namespace {
 
-using namespace vec;
-
 template <int Vectors>
 inline void decode_part(const DecodeArgs& args, std::size_t t, std::size_t at, std::size_t last) {
   float* out = args.out + t * args.out_stride + at;
   const float* bias = args.bias ? args.bias + at : nullptr;
-  F sums[Vectors];
+  Vec sums[Vectors];
   // Only the last vector of a row may be partial (`last` values).
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const std::size_t n = v + 1 == Vectors ? last : kLanes, o = static_cast<std::size_t>(v) * kLanes;
-    const F start = bias ? load_n(bias + o, n) : zero();
-    sums[v] = args.accumulate ? add(load_n(out + o, n), start) : start;
+    const Vec start = bias ? v_load(bias + o, v_first(n)) : v_zero();
+    sums[v] = args.accumulate ? v_add(v_load(out + o, v_first(n)), start) : start;
   }
   const std::size_t first = args.codes.begin(t), count = args.codes.count(t);
   for (std::size_t c = first; c < first + count; ++c) {
     const float* row = args.weights + args.codes.indices[c] * args.stride + at;
-    const F value = set1(args.codes.values[c]);
+    const Vec value = v_set(args.codes.values[c]);
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       const std::size_t o = static_cast<std::size_t>(v) * kLanes;
-      sums[v] = fmadd(value, v + 1 == Vectors ? load_n(row + o, last) : load(row + o), sums[v]);
+      sums[v] = v_fma(value, v + 1 == Vectors ? v_load(row + o, v_first(last)) : v_load(row + o), sums[v]);
     }
   }
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v)
-    store_n(out + static_cast<std::size_t>(v) * kLanes, sums[v], v + 1 == Vectors ? last : kLanes);
+    v_store(out + static_cast<std::size_t>(v) * kLanes, sums[v], v_first(v + 1 == Vectors ? last : kLanes));
 }
 
 void decode_rows(const DecodeArgs& args, std::size_t begin, std::size_t end) {

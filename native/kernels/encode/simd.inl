@@ -1,4 +1,4 @@
-// The body of the ISA variants of encoding; the including file has chosen the vectors (vec_*.h).
+// The body of the ISA variants of encoding; the including file has chosen the vectors (lanes_*.h).
 //
 // The tile: kRows latents x 2 vectors of tokens in registers (AVX-512: 12 x 32, 24 accumulators of 32
 // registers; AVX2: 6 x 16, 12 of 16). Tokens lie in a panel [width][2 vectors]; weights are read where they
@@ -7,24 +7,23 @@
 namespace personascope {
 namespace {
 
-using namespace vec;
-
-constexpr int kRows = kRegisters == 32 ? 12 : 6;
+constexpr int kRows = kLanes == 16 ? 12 : 6;  // of 32 or 16 registers
 constexpr std::size_t kGroup = 2 * kLanes;
 
 double prepare(const float* x, const float* centre, std::size_t width, float* row) {
-  Squares squares;
+  VecDouble squares;
   std::size_t i = 0;
   for (; i + kLanes <= width; i += kLanes) {
-    const F value = centre ? sub(load(x + i), load(centre + i)) : load(x + i);
-    store(row + i, value);
-    squares.add(value);
+    const Vec value = centre ? v_sub(v_load(x + i), v_load(centre + i)) : v_load(x + i);
+    v_store(row + i, value);
+    squares.add_product(value, value);
   }
   for (; i < padded_width(width); i += kLanes) {
     const std::size_t left = i < width ? width - i : 0;
-    const F value = centre ? sub(load_n(x + i, left), load_n(centre + i, left)) : load_n(x + i, left);
-    store(row + i, value);
-    squares.add(value);
+    const Vec value = centre ? v_sub(v_load(x + i, v_first(left)), v_load(centre + i, v_first(left)))
+                             : v_load(x + i, v_first(left));
+    v_store(row + i, value);
+    squares.add_product(value, value);
   }
   return squares.sum();
 }
@@ -64,10 +63,10 @@ inline void push(const ScreenArgs& args, std::size_t token, std::size_t latent, 
 
 // Rare: at least one token of the vector may want this latent.
 __attribute__((noinline)) void push_lanes(const ScreenArgs& args, std::size_t latent, std::size_t token,
-                                          Mask hits, F upper, F lower) {
+                                          unsigned hits, Vec upper, Vec lower) {
   alignas(64) float uppers[kLanes], lowers[kLanes];
-  store(uppers, upper);
-  store(lowers, lower);
+  v_store(uppers, upper);
+  v_store(lowers, lower);
   while (hits) {
     const unsigned lane = static_cast<unsigned>(__builtin_ctz(hits));
     hits &= hits - 1;
@@ -80,11 +79,11 @@ template <int Rows, int Vectors>
 __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) {
   const EncoderWeights& encoder = *args.encoder;
   const std::size_t stride = encoder.stride, width = encoder.width;
-  F sums[Rows][Vectors];
+  Vec sums[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) sums[r][v] = zero();
+    for (int v = 0; v < Vectors; ++v) sums[r][v] = v_zero();
   const float* w = encoder.weights + latent * stride;
   const float* x = args.panel;
   // The panel's next lines are asked for a few steps ahead (it streams from L2), and the next rows of W in
@@ -95,29 +94,29 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v)
       _mm_prefetch(reinterpret_cast<const char*>(x + (8 * Vectors + v) * kLanes), _MM_HINT_T0);
-    F tokens[Vectors];
+    Vec tokens[Vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) tokens[v] = load(x + v * kLanes);
+    for (int v = 0; v < Vectors; ++v) tokens[v] = v_load(x + v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const F weight = set1(w[static_cast<std::size_t>(r) * stride]);
+      const Vec weight = v_set(w[static_cast<std::size_t>(r) * stride]);
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) sums[r][v] = fmadd(weight, tokens[v], sums[r][v]);
+      for (int v = 0; v < Vectors; ++v) sums[r][v] = v_fma(weight, tokens[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
     const std::size_t l = latent + static_cast<std::size_t>(r);
-    const F bias = set1(encoder.bias[l]), scale = set1(args.slack_scale[l]),
-            offset = set1(args.slack_offset[l]);
+    const Vec bias = v_set(encoder.bias[l]), scale = v_set(args.slack_scale[l]),
+              offset = v_set(args.slack_offset[l]);
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
-      const F value = add(sums[r][v], bias);
-      const F slack = fmadd(scale, load(args.norms + v * kLanes), offset);
-      const F upper = add(value, slack);
-      const Mask hits = at_least(upper, load(args.thresholds + v * kLanes));
+      const Vec value = v_add(sums[r][v], bias);
+      const Vec slack = v_fma(scale, v_load(args.norms + v * kLanes), offset);
+      const Vec upper = v_add(value, slack);
+      const unsigned hits = v_at_least(upper, v_load(args.thresholds + v * kLanes));
       if (__builtin_expect(hits != 0, 0))
-        push_lanes(args, l, static_cast<std::size_t>(v) * kLanes, hits, upper, sub(value, slack));
+        push_lanes(args, l, static_cast<std::size_t>(v) * kLanes, hits, upper, v_sub(value, slack));
     }
   }
 }
@@ -145,20 +144,20 @@ inline void canonical(const float* w, const float* x, std::size_t padded, float*
   for (; i + 64 <= padded; i += 64)
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < Sum64::kParts; ++p) {
-      const F weight = load(w + i + p * kLanes);
+      const Vec weight = v_load(w + i + p * kLanes);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t)
         sums[t].part[p] =
-            fmadd(weight, load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
+            v_fma(weight, v_load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
     }
 #pragma GCC unroll 8
   for (std::size_t p = 0; p < Sum64::kParts; ++p) {
     if (i + p * kLanes < padded) {
-      const F weight = load(w + i + p * kLanes);
+      const Vec weight = v_load(w + i + p * kLanes);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t)
         sums[t].part[p] =
-            fmadd(weight, load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
+            v_fma(weight, v_load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
     }
   }
   for (int t = 0; t < Tokens; ++t) out[t] = sums[t].total();
@@ -167,7 +166,7 @@ inline void canonical(const float* w, const float* x, std::size_t padded, float*
 void screen_direct(const ScreenArgs& args) {
   const EncoderWeights& encoder = *args.encoder;
   const std::size_t padded = padded_width(encoder.width);
-  constexpr int kTogether = kRegisters == 32 ? 4 : 1;
+  constexpr int kTogether = kLanes == 16 ? 4 : 1;
   for (std::size_t latent = args.begin; latent < args.end; ++latent) {
     const float* w = encoder.weights + latent * encoder.stride;
     const float bias = encoder.bias[latent];
@@ -206,16 +205,16 @@ void products(const EncoderWeights& encoder, const float* row, const std::uint32
 }
 
 double squared_norm(const float* row, std::size_t padded) {
-  Squares squares;
-  for (std::size_t i = 0; i < padded; i += kLanes) squares.add(load(row + i));
+  VecDouble squares;
+  for (std::size_t i = 0; i < padded; i += kLanes) squares.add_product(v_load(row + i), v_load(row + i));
   return squares.sum();
 }
 
 std::size_t count_at_least(const float* values, std::size_t n, float bound) {
-  const F limit = set1(bound);
+  const Vec limit = v_set(bound);
   std::size_t count = 0, i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    count += static_cast<std::size_t>(__builtin_popcount(at_least(load(values + i), limit)));
+    count += static_cast<std::size_t>(__builtin_popcount(v_at_least(v_load(values + i), limit)));
   for (; i < n; ++i) count += values[i] >= bound;
   return count;
 }

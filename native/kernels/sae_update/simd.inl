@@ -3,8 +3,6 @@
 namespace personascope {
 namespace {
 
-using namespace vec;
-
 // n: a multiple of 16.
 inline float canonical_product(const float* a, const float* b, std::size_t n) {
   Sum64 sums;
@@ -12,29 +10,30 @@ inline float canonical_product(const float* a, const float* b, std::size_t n) {
   for (; i + 64 <= n; i += 64)
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < Sum64::kParts; ++p)
-      sums.part[p] = fmadd(load(a + i + p * kLanes), load(b + i + p * kLanes), sums.part[p]);
+      sums.part[p] = v_fma(v_load(a + i + p * kLanes), v_load(b + i + p * kLanes), sums.part[p]);
 #pragma GCC unroll 8
   for (std::size_t p = 0; p < Sum64::kParts; ++p)
     if (i + p * kLanes < n)
-      sums.part[p] = fmadd(load(a + i + p * kLanes), load(b + i + p * kLanes), sums.part[p]);
+      sums.part[p] = v_fma(v_load(a + i + p * kLanes), v_load(b + i + p * kLanes), sums.part[p]);
   return sums.total();
 }
 
-inline F adam_part(F w, F g, F* m, F* v, const AdamStep& step) {
-  *m = fmadd(set1(step.beta1), *m, mul(set1(1 - step.beta1), g));
-  *v = fmadd(set1(step.beta2), *v, mul(mul(set1(1 - step.beta2), g), g));
-  const F size = add(vec::sqrt(mul(*v, set1(step.correction2))), set1(step.epsilon));
-  return sub(w, div(mul(set1(step.rate), mul(*m, set1(step.correction1))), size));
+inline Vec adam_part(Vec w, Vec g, Vec* m, Vec* v, const AdamStep& step) {
+  *m = v_fma(v_set(step.beta1), *m, v_mul(v_set(1 - step.beta1), g));
+  *v = v_fma(v_set(step.beta2), *v, v_mul(v_mul(v_set(1 - step.beta2), g), g));
+  const Vec size = v_add(v_sqrt(v_mul(*v, v_set(step.correction2))), v_set(step.epsilon));
+  return v_sub(w, v_div(v_mul(v_set(step.rate), v_mul(*m, v_set(step.correction1))), size));
 }
 
 void adam(const Moments& p, const float* gradient, std::size_t n, const AdamStep& step) {
   for (std::size_t i = 0; i < n; i += kLanes) {
     const std::size_t count = n - i < kLanes ? n - i : kLanes;
-    F m = load_n(p.m + i, count), v = load_n(p.v + i, count);
-    const F w = adam_part(load_n(p.w + i, count), load_n(gradient + i, count), &m, &v, step);
-    store_n(p.w + i, w, count);
-    store_n(p.m + i, m, count);
-    store_n(p.v + i, v, count);
+    Vec m = v_load(p.m + i, v_first(count)), v = v_load(p.v + i, v_first(count));
+    const Vec w =
+        adam_part(v_load(p.w + i, v_first(count)), v_load(gradient + i, v_first(count)), &m, &v, step);
+    v_store(p.w + i, w, v_first(count));
+    v_store(p.m + i, m, v_first(count));
+    v_store(p.v + i, v, v_first(count));
   }
 }
 
@@ -44,7 +43,7 @@ void update(const SaeUpdateArgs& args, std::size_t begin, std::size_t end, float
   for (std::size_t l = begin; l < end; ++l) {
     float *decoder = scratch, *encoder = scratch + n;
     float bias = 0;
-    for (std::size_t i = 0; i < 2 * n; i += kLanes) store(scratch + i, zero());
+    for (std::size_t i = 0; i < 2 * n; i += kLanes) v_store(scratch + i, v_zero());
     float *w_dec = args.decoder.w + l * n, *w_enc = args.encoder.w + l * n;
     for (std::size_t p = 0; p < args.part_count; ++p) {
       const LatentPairs& pairs = args.parts[p];
@@ -52,33 +51,33 @@ void update(const SaeUpdateArgs& args, std::size_t begin, std::size_t end, float
         const float* gradient = pairs.gradient + pairs.token[c] * n;
         const float* x = args.x + pairs.token[c] * n;
         const float slope = canonical_product(w_dec, gradient, n);
-        const F value = set1(pairs.value[c]), by = set1(slope);
+        const Vec value = v_set(pairs.value[c]), by = v_set(slope);
         for (std::size_t i = 0; i < n; i += kLanes) {
-          store(decoder + i, fmadd(value, load(gradient + i), load(decoder + i)));
-          store(encoder + i, fmadd(by, load(x + i), load(encoder + i)));
+          v_store(decoder + i, v_fma(value, v_load(gradient + i), v_load(decoder + i)));
+          v_store(encoder + i, v_fma(by, v_load(x + i), v_load(encoder + i)));
         }
         bias += slope;
       }
     }
-    const F bias_all = set1(bias);
+    const Vec bias_all = v_set(bias);
     for (std::size_t i = 0; i < n; i += kLanes)
-      store(centre_gradient + i, fmadd(bias_all, load(w_enc + i), load(centre_gradient + i)));
+      v_store(centre_gradient + i, v_fma(bias_all, v_load(w_enc + i), v_load(centre_gradient + i)));
     if (args.encoder_gradient) {
       for (std::size_t i = 0; i < n; i += kLanes) {
-        store(args.encoder_gradient + l * n + i, load(encoder + i));
-        store(args.decoder_gradient + l * n + i, load(decoder + i));
+        v_store(args.encoder_gradient + l * n + i, v_load(encoder + i));
+        v_store(args.decoder_gradient + l * n + i, v_load(decoder + i));
       }
       args.bias_gradient[l] = bias;
       continue;
     }
-    const F along = set1(canonical_product(decoder, w_dec, n));
+    const Vec along = v_set(canonical_product(decoder, w_dec, n));
     for (std::size_t i = 0; i < n; i += kLanes)
-      store(decoder + i, fnmadd(along, load(w_dec + i), load(decoder + i)));
+      v_store(decoder + i, v_fnma(along, v_load(w_dec + i), v_load(decoder + i)));
     adam({w_dec, args.decoder.m + l * n, args.decoder.v + l * n}, decoder, n, args.adam);
     const float squares = canonical_product(w_dec, w_dec, n);
     if (squares > 0) {
-      const F scale = div(set1(1), vec::sqrt(set1(squares)));
-      for (std::size_t i = 0; i < n; i += kLanes) store(w_dec + i, mul(load(w_dec + i), scale));
+      const Vec scale = v_div(v_set(1), v_sqrt(v_set(squares)));
+      for (std::size_t i = 0; i < n; i += kLanes) v_store(w_dec + i, v_mul(v_load(w_dec + i), scale));
     }
     adam({w_enc, args.encoder.m + l * n, args.encoder.v + l * n}, encoder, n, args.adam);
     adam({args.bias.w + l, args.bias.m + l, args.bias.v + l}, &bias, 1, args.adam);

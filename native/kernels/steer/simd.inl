@@ -3,8 +3,6 @@
 namespace personascope {
 namespace {
 
-using namespace vec;
-
 inline float coefficient(const float* x, const float* centre, const float* v, std::size_t width) {
   Sum64 sums;
   for (std::size_t begin = 0; begin < width; begin += 64)
@@ -13,8 +11,9 @@ inline float coefficient(const float* x, const float* centre, const float* v, st
       const std::size_t i = begin + p * kLanes;
       if (i >= width) break;
       const std::size_t n = width - i < kLanes ? width - i : kLanes;
-      const F value = centre ? sub(load_n(x + i, n), load_n(centre + i, n)) : load_n(x + i, n);
-      sums.part[p] = fmadd(value, load_n(v + i, n), sums.part[p]);
+      const Vec value = centre ? v_sub(v_load(x + i, v_first(n)), v_load(centre + i, v_first(n)))
+                               : v_load(x + i, v_first(n));
+      sums.part[p] = v_fma(value, v_load(v + i, v_first(n)), sums.part[p]);
     }
   return sums.total();
 }
@@ -42,12 +41,12 @@ void steer_rows(const SteerArgs& args, std::size_t begin, std::size_t end) {
     }
     for (std::size_t i = 0; i < args.width; i += kLanes) {
       const std::size_t n = args.width - i < kLanes ? args.width - i : kLanes;
-      F value = args.kind != SteerKind::project ? load_n(x + i, n)
-                : args.centre                   ? load_n(args.centre + i, n)
-                                                : zero();
+      Vec value = args.kind != SteerKind::project ? v_load(x + i, v_first(n))
+                  : args.centre                   ? v_load(args.centre + i, v_first(n))
+                                                  : v_zero();
       for (std::size_t j = 0; j < args.dimensions; ++j)
-        value = fmadd(set1(change[j]), load_n(vectors + j * args.width + i, n), value);
-      store_n(x + i, value, n);
+        value = v_fma(v_set(change[j]), v_load(vectors + j * args.width + i, v_first(n)), value);
+      v_store(x + i, value, v_first(n));
     }
   }
 }
