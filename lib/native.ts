@@ -24,7 +24,7 @@ export interface NativeSafetensorsFile {
   readF32(name: string, options: NativeJobOptions): Promise<Float32Array>
 }
 
-/** native/addon/language_model.cc: what a decoder-only transformer is made of (native/transformer/config.h). */
+/** native/addon/transformer.cc: what a decoder-only transformer is made of (native/transformer/config.h). */
 export interface NativeTransformerConfig {
   /** 0 GPT-2, 1 Llama. */
   family: 0 | 1

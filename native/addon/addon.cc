@@ -46,7 +46,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   initialise_sae(env, exports);
   initialise_latent_stats(env, exports);
   initialise_rows(env, exports);
-  initialise_language_model(env, exports);
+  initialise_transformer(env, exports);
+  initialise_trainer(env, exports);
   return exports;
 }
 

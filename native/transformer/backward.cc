@@ -17,33 +17,6 @@
 
 namespace personascope {
 
-TrainableSet choose_trainable(const Transformer& model, const std::vector<std::string>& patterns) {
-  TrainableSet set;
-  std::vector<bool> used(patterns.size(), false);
-  const auto choose = [&](const std::vector<ParameterInfo>& parameters, bool by_default,
-                          std::vector<std::size_t>& offsets) {
-    offsets.assign(parameters.size(), kNone);
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      bool wanted = by_default;
-      for (std::size_t p = 0; p < patterns.size(); ++p)
-        if (matches(parameters[i].name, patterns[p])) wanted = used[p] = true;
-      if (!wanted) continue;
-      offsets[i] = set.total;
-      set.total += (parameters[i].size + 15) / 16 * 16;
-      set.count += parameters[i].size;
-      set.lowest = std::min(set.lowest, parameters[i].height);
-    }
-  };
-  choose(model.layout.parameters, patterns.empty() && model.adapters.empty(), set.offset);
-  choose(model.adapters.parameters, true, set.adapter_offset);
-  for (std::size_t p = 0; p < patterns.size(); ++p)
-    require(used[p], ErrorCode::invalid_argument,
-            "trainable: '" + patterns[p] + "' matches no parameter, expected a name such as '" +
-                model.layout.parameters[model.layout.blocks[0].out.weight].name +
-                "' or a pattern such as '*.norm*'");
-  return set;
-}
-
 namespace {
 
 class Backward {
@@ -439,43 +412,6 @@ class Backward {
 
 double forward_backward(Pass& pass, const float* weights, const BackwardTarget& target, float* losses) {
   return Backward(pass, target).run(weights, losses);
-}
-
-GradientResult gradient_at(const Transformer& model, const GradientRequest& request) {
-  std::shared_lock guard(model.lock);
-  const Batch& batch = request.batch;
-  check_batch(batch, model.config);
-  check_interventions(request.interventions, model.config, batch.sequences);
-  require(request.hook.layer < model.config.layers, ErrorCode::invalid_argument,
-          "gradient: layer " + std::to_string(request.hook.layer) + ", the model has " +
-              std::to_string(model.config.layers) + " layers");
-  model.prepare(true);
-  std::vector<float> ones;
-  if (!request.weights) ones.assign(batch.rows(), 1.0f);
-  const float* weights = request.weights ? request.weights : ones.data();
-  for (std::size_t row = 0; row < batch.rows(); ++row)
-    require(std::isfinite(weights[row]), ErrorCode::non_finite,
-            "weight " + std::to_string(row) + " is not finite");
-  const auto first_output = output_offsets(batch, request.mask);
-  GradientResult result;
-  result.rows = first_output.back();
-  result.gradient = AlignedBuffer<float>(result.rows * model.config.width);
-  std::vector<double> losses(batch.sequences, 0.0);  // of the part that begins with the sequence
-  for_parts(model, batch, 512, [&](std::size_t first, std::size_t last) {
-    Transformer::Lease workspace(model);
-    Pass pass(model, *workspace, batch, first, last, request.interventions, nullptr, true);
-    Capture hook;
-    hook.hook = request.hook;
-    hook.mask = request.mask;
-    hook.first_output = first_output.data();
-    hook.out = result.gradient.data();
-    BackwardTarget target;
-    target.hook = &hook;
-    losses[first] = forward_backward(pass, weights, target, nullptr);
-    if (request.tick) request.tick(last - first);
-  });
-  for (double loss : losses) result.loss += loss;
-  return result;
 }
 
 }  // namespace personascope

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "native/core/thread_pool.h"
+#include "native/transformer/gradient.h"
 #include "native/transformer/head.h"
 #include "native/transformer/inference.h"
 #include "native/transformer/trainer.h"

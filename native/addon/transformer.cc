@@ -13,37 +13,17 @@
 #include "native/addon/convert.h"
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
-#include "native/transformer/backward.h"
+#include "native/addon/transformer_arguments.h"
 #include "native/transformer/checkpoint.h"
+#include "native/transformer/gradient.h"
 #include "native/transformer/inference.h"
 #include "native/transformer/model.h"
 #include "native/transformer/sampler.h"
-#include "native/transformer/trainer.h"
 
 namespace personascope::addon {
 namespace {
 
 constexpr napi_type_tag kTransformerTag = {0x706572736f6e6173, 0x7472616e73666f72};
-
-using ModelPointer = std::shared_ptr<Transformer>;
-
-std::size_t size_of(const Napi::Object& from, const char* name, std::uint64_t high = std::uint64_t{1} << 40) {
-  return whole_number(from.Get(name), name, 0, high);
-}
-
-bool flag(const Napi::Object& from, const char* name) {
-  const Napi::Value value = from.Get(name);
-  require(value.IsBoolean(), ErrorCode::invalid_argument, std::string(name) + ": expected a boolean");
-  return value.As<Napi::Boolean>().Value();
-}
-
-std::vector<std::string> texts(const Napi::Value& value, const char* name) {
-  require(value.IsArray(), ErrorCode::invalid_argument, std::string(name) + ": expected an array of strings");
-  const auto array = value.As<Napi::Array>();
-  std::vector<std::string> list;
-  for (std::uint32_t i = 0; i < array.Length(); ++i) list.push_back(text(array.Get(i), name));
-  return list;
-}
 
 TransformerConfig read_config(const Napi::Value& value) {
   const auto from = object(value, "config");
@@ -81,59 +61,6 @@ TransformerConfig read_config(const Napi::Value& value) {
   return config;
 }
 
-// {tokens: Int32Array, offsets: Uint32Array, promptLengths?: Uint32Array}
-Batch read_batch(const Napi::Object& from) {
-  const auto tokens = typed_array<std::int32_t>(from.Get("tokens"), "tokens");
-  const auto offsets = typed_array<std::uint32_t>(from.Get("offsets"), "offsets");
-  require(offsets.size >= 1 && offsets.data[0] == 0 && offsets.data[offsets.size - 1] == tokens.size,
-          ErrorCode::invalid_argument, "offsets: expected to begin with 0 and end with the number of tokens");
-  for (std::size_t i = 1; i < offsets.size; ++i)
-    require(offsets.data[i - 1] <= offsets.data[i] && offsets.data[i] <= tokens.size,
-            ErrorCode::invalid_argument, "offsets: expected to increase");
-  Batch batch;
-  batch.tokens = tokens.data;
-  batch.offsets = offsets.data;
-  batch.sequences = offsets.size - 1;
-  batch.prompt_lengths =
-      optional_typed_array<std::uint32_t>(from.Get("promptLengths"), "promptLengths", batch.sequences).data;
-  return batch;
-}
-
-Hook read_hook(const Napi::Value& value, const char* name) {
-  const auto from = object(value, name);
-  Hook hook;
-  hook.point = static_cast<HookPoint>(size_of(from, "point", 2));
-  hook.layer = size_of(from, "layer", 1 << 20);
-  return hook;
-}
-
-std::vector<Intervention> read_interventions(const Napi::Value& value, const TransformerConfig& config,
-                                             const Batch& batch) {
-  std::vector<Intervention> list;
-  if (value.IsUndefined()) return list;
-  require(value.IsArray(), ErrorCode::invalid_argument, "interventions: expected an array");
-  const auto array = value.As<Napi::Array>();
-  for (std::uint32_t i = 0; i < array.Length(); ++i) {
-    const auto from = object(array.Get(i), "intervention");
-    Intervention change;
-    change.hook = read_hook(from.Get("hook"), "hook");
-    change.operation = static_cast<SteerOperation>(size_of(from, "operation", 3));
-    change.tokens = static_cast<SteeredTokens>(size_of(from, "tokens", 4));
-    change.per_sequence = flag(from, "perSequence");
-    change.vectors = typed_array<float>(from.Get("vectors"), "vectors",
-                                        (change.per_sequence ? batch.sequences : 1) * config.width)
-                         .data;
-    change.amount = static_cast<float>(number(from.Get("amount"), "amount"));
-    change.amounts = optional_typed_array<float>(from.Get("amounts"), "amounts", batch.sequences).data;
-    change.centre = optional_typed_array<float>(from.Get("centre"), "centre", config.width).data;
-    change.mask = optional_typed_array<std::uint8_t>(from.Get("mask"), "mask", batch.rows()).data;
-    require(change.tokens != SteeredTokens::masked || change.mask, ErrorCode::invalid_argument,
-            "intervention " + std::to_string(i) + ": no mask");
-    list.push_back(change);
-  }
-  return list;
-}
-
 // Counts sequences for progress and stops the job between parts; called from several threads.
 Tick make_tick(JobContext& job, std::shared_ptr<std::atomic<std::size_t>> done, std::size_t total) {
   auto reporting = std::make_shared<std::mutex>();
@@ -143,12 +70,6 @@ Tick make_tick(JobContext& job, std::shared_ptr<std::atomic<std::size_t>> done, 
     std::lock_guard guard(*reporting);
     job.progress(static_cast<double>(now), static_cast<double>(total));
   };
-}
-
-Napi::Array shape_array(Napi::Env env, const ParameterInfo& info) {
-  auto shape = Napi::Array::New(env, info.shape.size());
-  for (std::uint32_t i = 0; i < shape.Length(); ++i) shape.Set(i, static_cast<double>(info.shape[i]));
-  return shape;
 }
 
 Napi::Array parameter_list(Napi::Env env, const std::vector<ParameterInfo>& parameters) {
@@ -225,7 +146,7 @@ class TransformerClass : public Napi::ObjectWrap<TransformerClass> {
   // copyFrom(other: Transformer): takes over weights and adapters of a model of the same configuration.
   Napi::Value copy_from(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      const ModelPointer other = unwrap(info[0]);
+      const ModelPointer other = unwrap_transformer(info[0]);
       require(other != model_ && other->weights.size() == model_->weights.size(), ErrorCode::invalid_argument,
               "copyFrom: expected another model of the same shape");
       std::shared_lock reading(other->lock);
@@ -408,153 +329,20 @@ class TransformerClass : public Napi::ObjectWrap<TransformerClass> {
     });
   }
 
- public:
-  static ModelPointer unwrap(const Napi::Value& value) {
-    const auto from = object(value, "model");
-    require(from.CheckTypeTag(&kTransformerTag), ErrorCode::invalid_argument,
-            "model: expected a Transformer");
-    return Napi::ObjectWrap<TransformerClass>::Unwrap(from)->model_;
-  }
-
- private:
   ModelPointer model_;
   std::int64_t accounted_ = 0;
 };
 
-class TrainerClass : public Napi::ObjectWrap<TrainerClass> {
- public:
-  static Napi::Function define(Napi::Env env) {
-    return DefineClass(
-        env, "Trainer",
-        {InstanceMethod("step", &TrainerClass::step), InstanceMethod("steps", &TrainerClass::steps),
-         InstanceMethod("setSteps", &TrainerClass::set_steps),
-         InstanceMethod("noiseScales", &TrainerClass::noise_scales),
-         InstanceMethod("setNoiseScales", &TrainerClass::set_noise_scales),
-         InstanceMethod("trainedValues", &TrainerClass::trained_values),
-         InstanceMethod("moments", &TrainerClass::moments),
-         InstanceMethod("gradient", &TrainerClass::gradient)});
-  }
-
-  // new Trainer(model, {trainable, beta1, beta2, eps, weightDecay, decayAll, clip, seed, noiseHooks,
-  // noiseStrength})
-  explicit TrainerClass(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-    guarded(info.Env(), [&] {
-      const auto from = object(info[1], "options");
-      TrainerConfig config;
-      config.trainable = texts(from.Get("trainable"), "trainable");
-      config.beta1 = number(from.Get("beta1"), "beta1");
-      config.beta2 = number(from.Get("beta2"), "beta2");
-      config.eps = number(from.Get("eps"), "eps");
-      config.weight_decay = number(from.Get("weightDecay"), "weightDecay");
-      config.decay_all = flag(from, "decayAll");
-      config.clip = number(from.Get("clip"), "clip");
-      config.seed = whole_number(from.Get("seed"), "seed", 0, (std::uint64_t{1} << 53) - 1);
-      const Napi::Value hooks = from.Get("noiseHooks");
-      require(hooks.IsArray(), ErrorCode::invalid_argument, "noiseHooks: expected an array");
-      for (std::uint32_t i = 0; i < hooks.As<Napi::Array>().Length(); ++i)
-        config.noise_hooks.push_back(read_hook(hooks.As<Napi::Array>().Get(i), "noise hook"));
-      config.noise_strength = number(from.Get("noiseStrength"), "noiseStrength");
-      trainer_ = std::make_shared<Trainer>(TransformerClass::unwrap(info[0]), config);
-    });
-  }
-
- private:
-  // step({tokens, offsets, promptLengths?, interventions?, weights, normaliser, learningRate, update},
-  // options): Promise<{loss, gradientNorm, targets}>; update false computes gradients only.
-  Napi::Value step(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto from = object(info[0], "request");
-      StepRequest request;
-      request.batch = read_batch(from);
-      request.interventions =
-          read_interventions(from.Get("interventions"), trainer_->model()->config, request.batch);
-      request.weights = typed_array<float>(from.Get("weights"), "weights", request.batch.rows()).data;
-      request.normaliser = number(from.Get("normaliser"), "normaliser");
-      request.learning_rate = number(from.Get("learningRate"), "learningRate");
-      const bool update = flag(from, "update");
-      return start_job(info.Env(), info[1], {info.This(), info[0]},
-                       [trainer = trainer_, request, update](JobContext& job) mutable -> Finish {
-                         request.check = [&job] { job.check(); };
-                         const StepResult result =
-                             update ? trainer->step(request) : trainer->accumulate(request);
-                         return [result](Napi::Env env) -> Napi::Value {
-                           auto made = Napi::Object::New(env);
-                           made.Set("loss", result.loss);
-                           made.Set("gradientNorm", result.gradient_norm);
-                           made.Set("targets", static_cast<double>(result.targets));
-                           return made;
-                         };
-                       });
-    });
-  }
-
-  Napi::Value steps(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), static_cast<double>(trainer_->steps()));
-  }
-
-  Napi::Value set_steps(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      trainer_->set_steps(
-          static_cast<std::int64_t>(whole_number(info[0], "steps", 0, std::uint64_t{1} << 40)));
-      return info.Env().Undefined();
-    });
-  }
-
-  Napi::Value noise_scales(const Napi::CallbackInfo& info) {
-    return to_typed_array(info.Env(), std::vector<double>(trainer_->noise_scales()));
-  }
-
-  Napi::Value set_noise_scales(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto scales = typed_array<double>(info[0], "scales");
-      trainer_->set_noise_scales({scales.data, scales.data + scales.size});
-      return info.Env().Undefined();
-    });
-  }
-
-  Napi::Value trained_values(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), static_cast<double>(trainer_->trained_values()));
-  }
-
-  // [{name, shape, first, second}]: live views of AdamW's moments.
-  Napi::Value moments(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    const auto views = trainer_->moments();
-    auto list = Napi::Array::New(env, views.size());
-    for (std::uint32_t i = 0; i < list.Length(); ++i) {
-      Napi::HandleScope scope(env);
-      const auto& info_of = *views[i].parameter;
-      auto entry = Napi::Object::New(env);
-      entry.Set("name", info_of.name);
-      entry.Set("shape", shape_array(env, info_of));
-      entry.Set("first", external_array<float>(env, trainer_, views[i].first, info_of.size));
-      entry.Set("second", external_array<float>(env, trainer_, views[i].second, info_of.size));
-      list.Set(i, entry);
-    }
-    return list;
-  }
-
-  // gradient(name): a copy of the last step's gradient, or undefined if the parameter is frozen.
-  Napi::Value gradient(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const std::string name = text(info[0], "name");
-      const float* values = trainer_->gradient(name);
-      if (!values) return info.Env().Undefined();
-      for (const auto& view : trainer_->moments())
-        if (view.parameter->name == name)
-          return to_typed_array(info.Env(), std::vector<float>(values, values + view.parameter->size));
-      return info.Env().Undefined();
-    });
-  }
-
-  std::shared_ptr<Trainer> trainer_;
-};
-
 }  // namespace
 
-void initialise_language_model(Napi::Env env, Napi::Object exports) {
+ModelPointer unwrap_transformer(const Napi::Value& value) {
+  const auto from = object(value, "model");
+  require(from.CheckTypeTag(&kTransformerTag), ErrorCode::invalid_argument, "model: expected a Transformer");
+  return Napi::ObjectWrap<TransformerClass>::Unwrap(from)->model();
+}
+
+void initialise_transformer(Napi::Env env, Napi::Object exports) {
   exports.Set("Transformer", TransformerClass::define(env));
-  exports.Set("Trainer", TrainerClass::define(env));
 }
 
 }  // namespace personascope::addon
