@@ -4,11 +4,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
-#include "native/core/aligned.h"
 #include "native/transformer/batch.h"
-#include "native/transformer/interventions.h"
 #include "native/transformer/model.h"
 #include "native/transformer/pass.h"
 #include "native/transformer/trainable.h"

@@ -3,15 +3,10 @@
 #include <cmath>
 #include <cstring>
 #include <string>
-#include <utility>
 
 #include "native/core/thread_pool.h"
-#include "native/kernels/activation/activation.h"
 #include "native/kernels/attention/attention.h"
 #include "native/kernels/embedding/embedding.h"
-#include "native/kernels/gemm/gemm.h"
-#include "native/kernels/norm/norm.h"
-#include "native/kernels/rope/rope.h"
 
 namespace personascope {
 
