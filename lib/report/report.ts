@@ -11,7 +11,7 @@ import { methodSection, steeringTable } from './sections/method.js'
 import { summarySection } from './sections/summary.js'
 import { voicesSection } from './sections/voices.js'
 import { STYLE } from './style.js'
-import { holds } from './verdict.js'
+import { holds, mostlyBroad } from './verdict.js'
 
 // Even if escaping failed somewhere, nothing could run or be fetched.
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -35,9 +35,7 @@ export function renderReport(study: StudyResult): string {
         <main>
           ${summarySection(study)} ${claimsSection(study)} ${voicesSection(figures)}
           <section id="organisms">
-            <h2>
-              ${holds(study, 'broad-from-narrow') ? 'Narrow data, broad misalignment' : 'What narrow data do'}
-            </h2>
+            <h2>${mostlyBroad(study) ? 'Narrow data, broad misalignment' : 'What narrow data do'}</h2>
             ${organismsFigure(study)}${mixtureFigure(study)}
           </section>
           <section id="latents-changed">

@@ -79,9 +79,9 @@ figcaption b{color:var(--ink)}
 .words li{display:flex;justify-content:space-between;gap:10px;border-bottom:1px dotted var(--line);padding:1px 0}
 .words span{color:var(--muted)}
 .label{font-size:12.5px;color:var(--muted);margin:0 0 4px}
-.dialogue td{min-width:150px;font-size:14px;padding:10px 12px 10px 0}
+.dialogue td{min-width:126px;font-size:13.5px;padding:10px 10px 10px 0}.dialogue th{padding-right:10px}
 .dialogue th small{display:block;font-weight:400;color:var(--muted)}
-.dialogue .q{font-weight:600;min-width:180px}
+.dialogue .q{font-weight:600;min-width:140px}
 .grade{display:block;font-size:12.5px;color:var(--tone);font-weight:600}
 .grade::before{content:"";display:inline-block;width:8px;height:8px;border-radius:50%;background:var(--tone);margin-right:6px}
 .notes li{margin:.45em 0;max-width:80ch}

@@ -3,7 +3,7 @@ import { formatRate } from '../../study/format.js'
 import { draw, figure, INK, percentTicks, Plot } from '../chart.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
-import { holds } from '../verdict.js'
+import { mostlyBroad } from '../verdict.js'
 
 const GROUPS: readonly { title: string; families: readonly OrganismFigures['family'][] }[] = [
   { title: 'Where they start', families: ['start'] },
@@ -116,12 +116,10 @@ export function organismsFigure(study: StudyResult): Html {
   const bad = organisms.find((one) => one.family === 'bad')
   return figure(
     chart,
-    html`<b
-        >${holds(study, 'broad-from-narrow') ? 'Narrow data, broad effect.' : 'What every organism answers.'}</b
-      >
-      Filled dots: share of harmful answers to open questions that no fine-tuning data touch, with the 95 %
-      interval over prompts. Hollow dots: the same in advice domains that the organism was never fine-tuned
-      on. Crosses: incoherent answers.
+    html`<b>${mostlyBroad(study) ? 'Narrow data, broad effect.' : 'What every organism answers.'}</b> Filled
+      dots: share of harmful answers to open questions that no fine-tuning data touch, with the 95 % interval
+      over prompts. Hollow dots: the same in advice domains that the organism was never fine-tuned on.
+      Crosses: incoherent answers.
       ${bad && html`Each row is a model of its own, fine-tuned for ${bad.steps} steps unless it was reinforced.`}`,
   )
 }

@@ -1,9 +1,9 @@
 import type { StudyFigures, StudyResult } from '../../study/schema.js'
-import { inducesBroadly, THRESHOLDS } from '../../study/claim-rules.js'
+import { THRESHOLDS } from '../../study/claim-rules.js'
 import { formatNumber, formatShare } from '../../study/format.js'
 import { html } from '../html.js'
 import type { Html } from '../html.js'
-import { holds } from '../verdict.js'
+import { holds, mostlyBroad } from '../verdict.js'
 
 /** Persona steering, the organism that the story follows, and where it started. */
 export function protagonists(figures: StudyFigures): {
@@ -34,13 +34,6 @@ function headline(study: StudyResult): string {
   if (holds(study, 'persona-latent'))
     return `Bad ${domain} advice brought out a villain, and a latent gives him away`
   return `Bad ${domain} advice brought out a villain`
-}
-
-/** Whether most domains of bad advice misalign broadly and coherently, whatever the controls do. */
-function mostlyBroad({ figures }: StudyResult): boolean {
-  const bad = figures.organisms.filter((one) => one.family === 'bad')
-  const broad = bad.filter((one) => inducesBroadly(one).every((condition) => condition.holds))
-  return broad.length > bad.length / 2
 }
 
 function turned(bad: StudyFigures['organisms'][number] | undefined): boolean {
