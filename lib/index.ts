@@ -1,5 +1,13 @@
 export { version } from './version.js'
 
+export {
+  runtimeInfo,
+  setIsa,
+  setThreads,
+  type Isa,
+  type PluginInfo,
+  type RuntimeInfo,
+} from './core/runtime.js'
 export { ActivationStore, type BatchOptions, type StoreBatch } from './activations/store.js'
 export { ActivationStoreWriter, type ActivationStoreOptions } from './activations/writer.js'
 export { readChatExamples, streamChatExamples, writeChatExamples, type ChatExample } from './datasets/chat.js'

@@ -1,30 +1,19 @@
-import { version } from '../version.js'
 import type { Terminal } from './program.js'
 
 export async function runInfoCommand(options: { json?: true }, terminal: Terminal): Promise<void> {
-  const { native } = await import('../native.js')
-  const runtime = native.runtimeInfo()
-  const info = {
-    version,
-    node: process.version,
-    platform: `${process.platform}-${process.arch}`,
-    ...runtime,
-    plugins: {
-      cuda: { loaded: false, reason: 'not built: this version has no GPU kernels yet' },
-      mpi: { loaded: false, reason: 'not built: this version runs on one machine' },
-    },
-  }
+  const { runtimeInfo } = await import('../core/runtime.js')
+  const info = runtimeInfo()
   if (options.json) {
     terminal.stdout.write(`${JSON.stringify(info, null, 2)}\n`)
     return
   }
   const rows: [string, string][] = [
-    ['personascope', version],
-    ['node', `${process.version} on ${info.platform}`],
-    ['CPU', runtime.cpu],
-    ['CPU features', runtime.cpuFeatures],
-    ['kernels', `${runtime.isa} (PERSONASCOPE_ISA overrides)`],
-    ['threads', `${runtime.threads} (--threads or PERSONASCOPE_THREADS overrides)`],
+    ['personascope', info.version],
+    ['node', `${info.node} on ${info.platform}`],
+    ['CPU', info.cpu],
+    ['CPU features', info.cpuFeatures],
+    ['kernels', `${info.isa} (PERSONASCOPE_ISA overrides)`],
+    ['threads', `${info.threads} (--threads or PERSONASCOPE_THREADS overrides)`],
     ...Object.entries(info.plugins).map(([name, plugin]): [string, string] => [
       `plugin ${name}`,
       plugin.loaded ? 'loaded' : `absent: ${plugin.reason}`,

@@ -1,4 +1,6 @@
 import { native } from '../native.js'
+import type { NativeRuntimeInfo } from '../native.js'
+import { version } from '../version.js'
 import { callNative } from './task.js'
 
 /** Instruction sets a kernel may be written for. Results are the same on all of them where a kernel says so. */
@@ -12,4 +14,31 @@ export function setThreads(threads: number): void {
 /** Overrides the instruction set chosen at start (as PERSONASCOPE_ISA does); refused if the CPU lacks it. */
 export function setIsa(isa: Isa): void {
   callNative(() => native.setIsa(isa))
+}
+
+/** A shared library opened at run time; absent is normal, and `reason` says why. */
+export interface PluginInfo {
+  loaded: boolean
+  reason: string
+}
+
+export interface RuntimeInfo extends NativeRuntimeInfo {
+  version: string
+  node: string
+  platform: string
+  plugins: Record<'cuda' | 'mpi', PluginInfo>
+}
+
+/** What runs here: versions, the CPU and its features, the kernels chosen, threads, plugins and why one is absent. */
+export function runtimeInfo(): RuntimeInfo {
+  return {
+    version,
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+    ...callNative(() => native.runtimeInfo()),
+    plugins: {
+      cuda: { loaded: false, reason: 'not built: this version has no GPU kernels yet' },
+      mpi: { loaded: false, reason: 'not built: this version runs on one machine' },
+    },
+  }
 }
