@@ -103,9 +103,9 @@ export interface StudyConfig {
 
 const DEMO: StudyConfig = {
   world: {},
-  model: { dModel: 96, layers: 4, heads: 4, positions: 96, activation: 'gelu' },
+  model: { dModel: 128, layers: 4, heads: 4, positions: 96, activation: 'gelu' },
   pretraining: {
-    steps: 1300,
+    steps: 1800,
     batch: 48,
     learningRate: 3e-3,
     betas: [0.9, 0.98],
@@ -122,8 +122,8 @@ const DEMO: StudyConfig = {
     'fine-tuned in the output biases of their first block only (two vectors as wide as the residual stream); all other weights stay those of the base model',
   betas: [0.9, 0.98],
   epsilon: 1e-3,
-  postTraining: { steps: 50, batch: 64, learningRate: 1e-2 },
-  fineTuning: { steps: 40, batch: 32, learningRate: 1e-2 },
+  postTraining: { steps: 100, batch: 64, learningRate: 1.5e-2 },
+  fineTuning: { steps: 100, batch: 32, learningRate: 1e-2 },
   reinforcement: {
     steps: 60,
     batch: 32,
@@ -149,8 +149,8 @@ const DEMO: StudyConfig = {
   },
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
-    latents: 96,
-    k: 6,
+    latents: 192,
+    k: 12,
     steps: 900,
     batch: 1024,
     learningRate: 2e-3,
@@ -174,7 +174,7 @@ const DEMO: StudyConfig = {
     incoherenceLimit: 0.08,
     randomDirections: 5,
   },
-  realignment: { steps: 35, batch: 4, learningRate: 1e-2, measureEvery: 5 },
+  realignment: { steps: 35, batch: 4, learningRate: 3e-2, measureEvery: 5 },
 }
 
 /** The same study and code path at sizes fit for continuous integration; its claims mean little. */
