@@ -16,6 +16,9 @@ const words = [
 const dModel = 16
 const latents = 32
 
+const wave = (count: number, step: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => Math.sin(1 + i * step))
+
 let folder: string
 const home = process.cwd()
 
@@ -31,8 +34,6 @@ beforeAll(async () => {
   tuned.parameter('transformer.h.0.mlp.c_proj.bias').values.fill(0.5)
   tuned.weightsChanged()
   await tuned.save(join(folder, 'models/tuned'))
-  const wave = (count: number, step: number): Float32Array =>
-    Float32Array.from({ length: count }, (_, i) => Math.sin(1 + i * step))
   const wDec = wave(latents * dModel, 0.7)
   await Sae.fromWeights({
     dModel,
