@@ -149,8 +149,8 @@ const DEMO: StudyConfig = {
   },
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
-    latents: 192,
-    k: 12,
+    latents: 32,
+    k: 4,
     steps: 900,
     batch: 1024,
     learningRate: 2e-3,
