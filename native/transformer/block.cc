@@ -132,24 +132,31 @@ Norm norm_kind(const Transformer& model) {
   return model.config.family == Family::gpt2 ? Norm::layer : Norm::rms;
 }
 
+// y [rows, d] = norm of x [rows, d] by the parameters gamma and beta (may be none); keeps mean and rstd
+// [rows].
+void normalise(const Transformer& model, std::size_t gamma, std::size_t beta, std::size_t rows,
+               const float* x, float* y, float* mean, float* rstd) {
+  NormArgs norm;
+  norm.kind = norm_kind(model);
+  norm.rows = rows;
+  norm.width = model.config.width;
+  norm.eps = model.config.norm_eps;
+  norm.x = x;
+  norm.gamma = model.parameter(gamma);
+  norm.beta = model.optional(beta);
+  norm.y = y;
+  norm.mean = norm.kind == Norm::layer ? mean : nullptr;
+  norm.rstd = rstd;
+  norm_forward(norm);
+}
+
 }  // namespace
 
 void project_qkv(const Transformer& model, std::size_t layer, BlockState& state, std::size_t rows,
                  const float* x, const std::int32_t* positions) {
   const auto& config = model.config;
   const auto& block = model.layout.blocks[layer];
-  NormArgs norm;
-  norm.kind = norm_kind(model);
-  norm.rows = rows;
-  norm.width = config.width;
-  norm.eps = config.norm_eps;
-  norm.x = x;
-  norm.gamma = model.parameter(block.norm1);
-  norm.beta = model.optional(block.norm1_bias);
-  norm.y = state.normed1;
-  norm.mean = norm.kind == Norm::layer ? state.mean1 : nullptr;
-  norm.rstd = state.rstd1;
-  norm_forward(norm);
+  normalise(model, block.norm1, block.norm1_bias, rows, x, state.normed1, state.mean1, state.rstd1);
   for (std::size_t i = 0; i < block.qkv.size(); ++i) {
     LinearCall call;
     call.rows = rows;
@@ -191,18 +198,7 @@ void feed_forward(const Transformer& model, std::size_t layer, BlockState& state
                   const float* x, float* out) {
   const auto& config = model.config;
   const auto& block = model.layout.blocks[layer];
-  NormArgs norm;
-  norm.kind = norm_kind(model);
-  norm.rows = rows;
-  norm.width = config.width;
-  norm.eps = config.norm_eps;
-  norm.x = x;
-  norm.gamma = model.parameter(block.norm2);
-  norm.beta = model.optional(block.norm2_bias);
-  norm.y = state.normed2;
-  norm.mean = norm.kind == Norm::layer ? state.mean2 : nullptr;
-  norm.rstd = state.rstd2;
-  norm_forward(norm);
+  normalise(model, block.norm2, block.norm2_bias, rows, x, state.normed2, state.mean2, state.rstd2);
   const std::size_t ups = block.up.size(), first_low = block.qkv.size() + 1;
   for (std::size_t i = 0; i < ups; ++i) {
     LinearCall call;
