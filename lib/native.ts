@@ -15,6 +15,17 @@ export interface NativeRuntimeInfo {
   threads: number
 }
 
+/**
+ * A view of a tensor in a mapped file (native/core/tensor.h); holds the file open. Strides are in elements.
+ */
+export interface NativeTensor {
+  readonly name: string
+  /** As safetensors spells it, e.g. 'BF16'. */
+  readonly dtype: string
+  readonly shape: number[]
+  readonly strides: number[]
+}
+
 /** native/addon/safetensors.cc */
 export interface NativeSafetensorsFile {
   metadata(): [string, string][]

@@ -75,6 +75,7 @@
       "native/kernels/optimizer/reference.cc",
       "native/kernels/optimizer/avx2.cc",
       "native/kernels/optimizer/avx512.cc",
+      "native/core/dtype.cc",
       "native/core/error.cc",
       "native/core/finite.cc",
       "native/core/isa.cc",

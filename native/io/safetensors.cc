@@ -18,25 +18,6 @@ static_assert(std::endian::native == std::endian::little, "tensors are read in p
 constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 constexpr std::size_t kMaxRank = 32;
 
-struct DtypeRow {
-  Dtype dtype;
-  const char* name;
-  std::size_t size;
-};
-constexpr DtypeRow kDtypes[] = {
-    {Dtype::f64, "F64", 8},   {Dtype::f32, "F32", 4},         {Dtype::f16, "F16", 2},
-    {Dtype::bf16, "BF16", 2}, {Dtype::f8_e4m3, "F8_E4M3", 1}, {Dtype::f8_e5m2, "F8_E5M2", 1},
-    {Dtype::i64, "I64", 8},   {Dtype::i32, "I32", 4},         {Dtype::i16, "I16", 2},
-    {Dtype::i8, "I8", 1},     {Dtype::u64, "U64", 8},         {Dtype::u32, "U32", 4},
-    {Dtype::u16, "U16", 2},   {Dtype::u8, "U8", 1},           {Dtype::boolean, "BOOL", 1},
-};
-
-const DtypeRow& row_of(Dtype dtype) {
-  for (const auto& row : kDtypes)
-    if (row.dtype == dtype) return row;
-  fail(ErrorCode::internal, "a dtype without a row");
-}
-
 // A name from the file as it may stand in a message: bounded, without control characters.
 std::string quoted(std::string_view text) {
   std::string out = "'";
@@ -151,8 +132,7 @@ class HeaderParser {
   Dtype read_dtype(const std::string& tensor) {
     skip_space();
     const std::string found = read_string();
-    for (const auto& row : kDtypes)
-      if (found == row.name) return row.dtype;
+    if (const auto dtype = dtype_named(found)) return *dtype;
     refuse("tensor " + quoted(tensor) + ": dtype " + quoted(found) + " is not known");
   }
 
@@ -358,13 +338,6 @@ void convert_values(const std::uint8_t* bytes, float* out, std::uint64_t count, 
 }
 
 }  // namespace
-
-const char* dtype_name(Dtype dtype) {
-  return row_of(dtype).name;
-}
-std::size_t dtype_size(Dtype dtype) {
-  return row_of(dtype).size;
-}
 
 std::string shape_text(const std::vector<std::uint64_t>& shape) {
   std::string text = "[";

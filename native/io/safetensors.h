@@ -19,16 +19,10 @@
 #include <utility>
 #include <vector>
 
+#include "native/core/dtype.h"
 #include "native/core/mapped_file.h"
 
 namespace personascope {
-
-enum class Dtype { f64, f32, f16, bf16, f8_e4m3, f8_e5m2, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
-
-// The format's spelling, e.g. "BF16".
-const char* dtype_name(Dtype dtype);
-// Bytes of one element.
-std::size_t dtype_size(Dtype dtype);
 
 struct TensorInfo {
   std::string name;
