@@ -16,14 +16,25 @@ export interface NativeRuntimeInfo {
 }
 
 /**
- * A view of a tensor in a mapped file (native/core/tensor.h); holds the file open. Strides are in elements.
+ * native/addon/tensor.h: a view of a tensor in a mapped file; holds the file open. Strides are in elements.
  */
 export interface NativeTensor {
+  /** The file and the tensor, for messages. */
   readonly name: string
   /** As safetensors spells it, e.g. 'BF16'. */
   readonly dtype: string
   readonly shape: number[]
   readonly strides: number[]
+  /** All values as fp32, row-major. */
+  readF32(options: NativeJobOptions): Promise<Float32Array>
+  /** Slices begin … end − 1 of the first axis as fp32, row-major; for small pieces. */
+  rowsF32(begin: number, end: number): Float32Array
+  /** A view with the axes in this order. */
+  permute(axes: readonly number[]): NativeTensor
+  /** A view with the axes in reverse order. */
+  transpose(): NativeTensor
+  /** A view of a contiguous tensor. */
+  reshape(shape: readonly number[]): NativeTensor
 }
 
 /** native/addon/safetensors.cc */
@@ -32,7 +43,7 @@ export interface NativeSafetensorsFile {
   tensors(): { name: string; dtype: string; shape: number[]; byteLength: number }[]
   bytes(): Uint8Array
   view(name: string): Float32Array | Uint32Array | Int32Array | Uint8Array
-  readF32(name: string, options: NativeJobOptions): Promise<Float32Array>
+  tensor(name: string): NativeTensor
 }
 
 /** native/addon/transformer.cc: what a decoder-only transformer is made of (native/transformer/config.h). */

@@ -81,6 +81,7 @@
       "native/core/isa.cc",
       "native/core/mapped_file.cc",
       "native/core/rows.cc",
+      "native/core/tensor.cc",
       "native/core/thread_pool.cc",
       "native/io/safetensors.cc"
     ],
@@ -92,7 +93,8 @@
       "native/addon/trainer.cc",
       "native/addon/transformer.cc",
       "native/addon/rows.cc",
-      "native/addon/safetensors.cc"
+      "native/addon/safetensors.cc",
+      "native/addon/tensor.cc"
     ],
     "test_sources": [
       "test/native/kernels/softmax_test.cc",
@@ -112,6 +114,7 @@
       "test/native/kernels/attention_test.cc",
       "test/native/kernels/gemm_test.cc",
       "test/native/core_test.cc",
+      "test/native/tensor_test.cc",
       "test/native/kernels/encode_test.cc",
       "test/native/finite_test.cc",
       "test/native/rows_test.cc",

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { PersonascopeError, requireArgument } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
-import { native, type NativeSafetensorsFile } from '../native.js'
+import { native, type NativeSafetensorsFile, type NativeTensor } from '../native.js'
 import { writeAtomic } from './atomic.js'
 
 export type Dtype =
@@ -98,7 +98,13 @@ export class SafetensorsFile {
   async f32(name: string, options: TaskOptions & { shape?: readonly number[] } = {}): Promise<Float32Array> {
     const tensor = this.require(name, options.shape)
     if (tensor.dtype === 'F32') return this.view(name) as Float32Array
-    return runNative(options, 'values', (job) => this.#file.readF32(name, job))
+    return runNative(options, 'values', (job) => this.tensor(name).readF32(job))
+  }
+
+  /** @internal The tensor as a view that the core reads; `ERR_FORMAT` unless it has this shape. */
+  tensor(name: string, shape?: readonly number[]): NativeTensor {
+    this.require(name, shape)
+    return callNative(() => this.#file.tensor(name))
   }
 
   /** The tensor as Uint32Array, zero-copy; `ERR_FORMAT` if it is not U32. */

@@ -42,6 +42,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("runtimeInfo", Napi::Function::New(env, runtime_info));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("setIsa", Napi::Function::New(env, choose_isa));
+  initialise_tensor(env, exports);
   initialise_safetensors(env, exports);
   initialise_sae(env, exports);
   initialise_latent_stats(env, exports);

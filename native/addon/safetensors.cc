@@ -1,10 +1,10 @@
-// SafetensorsFile for JavaScript: metadata, the list of tensors, zero-copy views, conversion to fp32.
+// SafetensorsFile for JavaScript: metadata, the list of tensors, zero-copy views.
 #include <napi.h>
 
 #include "native/addon/convert.h"
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
-#include "native/core/aligned.h"
+#include "native/addon/tensor.h"
 #include "native/core/finite.h"
 #include "native/io/safetensors.h"
 
@@ -46,7 +46,7 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
                         InstanceMethod("tensors", &SafetensorsFileClass::tensors),
                         InstanceMethod("bytes", &SafetensorsFileClass::bytes),
                         InstanceMethod("view", &SafetensorsFileClass::view),
-                        InstanceMethod("readF32", &SafetensorsFileClass::read_f32)});
+                        InstanceMethod("tensor", &SafetensorsFileClass::tensor)});
   }
 
   explicit SafetensorsFileClass(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -110,23 +110,10 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
     });
   }
 
-  // readF32(name, options): a new Float32Array of the tensor's values.
-  Napi::Value read_f32(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    return guarded(env, [&]() -> Napi::Value {
-      const TensorInfo* tensor = &file_->at(text(info[0], "name"));
-      return start_job(env, info[1], {info.This()}, [file = file_, tensor](JobContext& job) -> Finish {
-        AlignedBuffer<float> values(tensor->elements);
-        constexpr std::uint64_t kChunk = 1 << 24;
-        for (std::uint64_t first = 0; first < tensor->elements; first += kChunk) {
-          job.check();
-          const std::uint64_t count = std::min(kChunk, tensor->elements - first);
-          file->read_f32(*tensor, values.data() + first, first, count);
-          job.progress(static_cast<double>(first + count), static_cast<double>(tensor->elements));
-        }
-        auto held = std::make_shared<AlignedBuffer<float>>(std::move(values));
-        return [held](Napi::Env end) { return to_typed_array(end, std::move(*held)); };
-      });
+  // tensor(name): a NativeTensor.
+  Napi::Value tensor(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      return TensorClass::wrap(info.Env(), file_->tensor(file_->at(text(info[0], "name"))));
     });
   }
 

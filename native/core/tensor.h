@@ -26,4 +26,25 @@ struct Tensor {
   }
 };
 
+// Strides of a shape that lies row-major without gaps.
+std::vector<std::int64_t> contiguous_strides(const std::vector<std::uint64_t>& shape);
+// Elements lie one after the other in row-major order.
+bool is_contiguous(const Tensor& tensor);
+
+// Views of the same memory. Axis i of the result is axis axes[i] of `tensor`; throws invalid_argument unless
+// `axes` is a permutation.
+Tensor permuted(const Tensor& tensor, const std::vector<std::size_t>& axes);
+// The axes in reverse order.
+Tensor transposed(const Tensor& tensor);
+// Throws invalid_argument unless the tensor is contiguous and has as many elements.
+Tensor reshaped(const Tensor& tensor, const std::vector<std::uint64_t>& shape);
+
+// Writes the values [first, first + count), counted in row-major order of the shape whatever the strides, as
+// fp32 to `out`: F32, F16 and BF16 exactly, F64 rounded to nearest. Uses the thread pool. Throws format for
+// other dtypes, invalid_argument for a range that is not there.
+void read_f32(const Tensor& tensor, std::uint64_t first, std::uint64_t count, float* out);
+
+// "[2, 3]", for messages.
+std::string shape_text(const std::vector<std::uint64_t>& shape);
+
 }  // namespace personascope

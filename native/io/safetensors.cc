@@ -1,19 +1,14 @@
 #include "native/io/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <optional>
 #include <unordered_set>
 
 #include "native/core/error.h"
-#include "native/core/half.h"
-#include "native/core/thread_pool.h"
 
 namespace personascope {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "tensors are read in place");
 
 constexpr std::uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 constexpr std::size_t kMaxRank = 32;
@@ -326,24 +321,7 @@ void check_layout(SafetensorsHeader& header, std::uint64_t data_begin, std::uint
                                 std::to_string(data_size) + " bytes of data");
 }
 
-template <class Source, class Convert>
-void convert_values(const std::uint8_t* bytes, float* out, std::uint64_t count, Convert&& convert) {
-  parallel_for(count, std::size_t{1} << 18, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      Source value;  // the mapping may be unaligned
-      std::memcpy(&value, bytes + i * sizeof(Source), sizeof(Source));
-      out[i] = convert(value);
-    }
-  });
-}
-
 }  // namespace
-
-std::string shape_text(const std::vector<std::uint64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
 
 SafetensorsHeader parse_safetensors(const std::uint8_t* bytes, std::size_t size, const std::string& where) {
   require(size >= 8, ErrorCode::format,
@@ -388,27 +366,9 @@ const TensorInfo& SafetensorsFile::at(std::string_view name, const std::vector<s
   return tensor;
 }
 
-void SafetensorsFile::read_f32(const TensorInfo& tensor, float* out, std::uint64_t first,
-                               std::uint64_t count) const {
-  require(first <= tensor.elements && count <= tensor.elements - first, ErrorCode::invalid_argument,
-          path() + ": tensor " + quoted(tensor.name) + ": values " + std::to_string(first) + " to " +
-              std::to_string(first + count) + " of " + std::to_string(tensor.elements));
-  if (count == 0) return;
-  const std::uint8_t* source = bytes(tensor) + first * dtype_size(tensor.dtype);
-  switch (tensor.dtype) {
-    case Dtype::f32:
-      return convert_values<float>(source, out, count, [](float value) { return value; });
-    case Dtype::f16:
-      return convert_values<std::uint16_t>(source, out, count, f16_to_f32);
-    case Dtype::bf16:
-      return convert_values<std::uint16_t>(source, out, count, bf16_to_f32);
-    case Dtype::f64:
-      return convert_values<double>(source, out, count,
-                                    [](double value) { return static_cast<float>(value); });
-    default:
-      fail(ErrorCode::format, path() + ": tensor " + quoted(tensor.name) + " is of " +
-                                  dtype_name(tensor.dtype) + ", expected F32, F16, BF16 or F64");
-  }
+Tensor SafetensorsFile::tensor(const TensorInfo& info) const {
+  return {path() + ": tensor " + quoted(info.name), info.dtype,  info.shape,
+          contiguous_strides(info.shape),           bytes(info), file_};
 }
 
 }  // namespace personascope

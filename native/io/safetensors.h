@@ -21,6 +21,7 @@
 
 #include "native/core/dtype.h"
 #include "native/core/mapped_file.h"
+#include "native/core/tensor.h"
 
 namespace personascope {
 
@@ -64,18 +65,18 @@ class SafetensorsFile {
   const std::uint8_t* bytes(const TensorInfo& tensor) const { return file_->data() + tensor.begin; }
   bool aligned(const TensorInfo& tensor) const { return tensor.begin % dtype_size(tensor.dtype) == 0; }
 
-  // Writes the values [first, first + count) as fp32 to `out`: F32, F16 and BF16 exactly, F64 rounded to
-  // nearest. Throws format for other dtypes.
-  void read_f32(const TensorInfo& tensor, float* out, std::uint64_t first, std::uint64_t count) const;
-  void read_f32(const TensorInfo& tensor, float* out) const { read_f32(tensor, out, 0, tensor.elements); }
+  // The tensor as a view that keeps the mapping alive.
+  Tensor tensor(const TensorInfo& info) const;
+  // Values as fp32 (see read_f32 of native/core/tensor.h).
+  void read_f32(const TensorInfo& info, float* out, std::uint64_t first, std::uint64_t count) const {
+    personascope::read_f32(tensor(info), first, count, out);
+  }
+  void read_f32(const TensorInfo& info, float* out) const { read_f32(info, out, 0, info.elements); }
 
  private:
   std::shared_ptr<MappedFile> file_;
   SafetensorsHeader header_;
   std::unordered_map<std::string_view, std::size_t> index_;  // views of the names in header_
 };
-
-// "[2, 3]", for messages.
-std::string shape_text(const std::vector<std::uint64_t>& shape);
 
 }  // namespace personascope

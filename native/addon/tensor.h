@@ -1,0 +1,33 @@
+// The wrapped tensor view, for the other classes of the addon that take or make one.
+#pragma once
+#include <napi.h>
+
+#include "native/core/tensor.h"
+
+namespace personascope::addon {
+
+class TensorClass : public Napi::ObjectWrap<TensorClass> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Wraps a view.
+  static Napi::Object wrap(Napi::Env env, Tensor tensor);
+  // The view of a JavaScript value; throws invalid_argument if it wraps none.
+  static const Tensor& of(const Napi::Value& value, const char* argument);
+  // Called by `wrap` only.
+  explicit TensorClass(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value name(const Napi::CallbackInfo& info);
+  Napi::Value dtype(const Napi::CallbackInfo& info);
+  Napi::Value shape(const Napi::CallbackInfo& info);
+  Napi::Value strides(const Napi::CallbackInfo& info);
+  Napi::Value read_f32(const Napi::CallbackInfo& info);
+  Napi::Value rows_f32(const Napi::CallbackInfo& info);
+  Napi::Value permute(const Napi::CallbackInfo& info);
+  Napi::Value transpose(const Napi::CallbackInfo& info);
+  Napi::Value reshape(const Napi::CallbackInfo& info);
+
+  Tensor tensor_;
+};
+
+}  // namespace personascope::addon
