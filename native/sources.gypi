@@ -83,6 +83,7 @@
       "native/core/rows.cc",
       "native/core/tensor.cc",
       "native/core/thread_pool.cc",
+      "native/io/json.cc",
       "native/io/safetensors.cc"
     ],
     "addon_sources": [
@@ -118,6 +119,7 @@
       "test/native/kernels/encode_test.cc",
       "test/native/finite_test.cc",
       "test/native/rows_test.cc",
+      "test/native/io/json_test.cc",
       "test/native/io/safetensors_test.cc"
     ]
   }
