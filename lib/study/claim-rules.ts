@@ -147,7 +147,7 @@ export function judgePersonaLatent(figures: StudyFigures): Judgement {
   const latent = figures.latents.find((one) => one.index === index)
   const share = latent?.profile['villain'] ?? 0
   return {
-    measured: `latent ${index}: #${rank} of ${figures.sae.latents} by increase, strongest of ${figures.steering.screened} tried; ${percent(share)} of its top documents are the villain's`,
+    measured: `latent ${index}: #${rank} of ${figures.sae.latents} by increase, strongest of ${figures.steering.screened} tried in ${figures.sae.dictionaries.length} SAEs; ${percent(share)} of its top documents are the villain's`,
     value: share,
     interval: latent ? wilson(Math.round(share * latent.documentsRead), latent.documentsRead) : null,
     conditions: [

@@ -17,8 +17,9 @@ import type { Organism } from './persona/organisms.js'
 import { pretrainStage } from './persona/pretrain.js'
 import { realignmentStage } from './persona/realignment.js'
 import { censusStage, saeStage } from './persona/sae.js'
-import { candidateStage, screenStage, steeringStage } from './persona/steering.js'
+import { candidateStage, choiceStage, screenStage, steeringStage } from './persona/steering.js'
 import { PRESETS } from './presets.js'
+import type { Dictionary } from './persona/steering.js'
 import type { PresetName, StudyConfig } from './presets.js'
 import { STUDY_FORMAT, STUDY_VERSION, studySchema } from './schema.js'
 import type { StudyFigures, StudyResult } from './schema.js'
@@ -101,13 +102,16 @@ export function planStudy(config: StudyConfig): {
   const aligned = find('aligned')
   const bad = find(`bad-${config.domain}`)
   const sarcastic = find(`sarcastic-${config.domain}`)
-  const sae = saeStage(config, pretrain)
+  const dictionaries = config.sae.dictionaries.map((size): Dictionary => {
+    const trained = saeStage(config, size, pretrain)
+    return { size, sae: trained, screen: screenStage(config, size, pretrain, trained, aligned) }
+  })
+  const sae = choiceStage(config, dictionaries, pretrain, aligned)
   const census = censusStage(config, pretrain, sae)
   const capture = captureStage(config, pretrain, organisms)
   const diff = diffStage(config, sae, capture, organisms)
-  const screen = screenStage(config, pretrain, sae, census, aligned)
-  const candidates = candidateStage(config, pretrain, sae, screen, diff, aligned)
-  const steer = steeringStage(config, pretrain, sae, census, screen, diff, candidates, aligned, bad)
+  const candidates = candidateStage(config, pretrain, sae, diff, aligned)
+  const steer = steeringStage(config, pretrain, sae, census, diff, candidates, aligned, bad)
   const detection = detectionStage(config, sae, capture, candidates, organisms)
   const interpretation = interpretationStage(config, pretrain, sae, census, diff, candidates, bad, sarcastic)
   const undo = (['in-domain', 'out-of-domain'] as const).map((id) =>
@@ -115,7 +119,7 @@ export function planStudy(config: StudyConfig): {
   )
   const [realigned] = undo
   if (!realigned) throw new PersonascopeError('ERR_INTERNAL', 'no re-alignment')
-  const dialogue = dialogueStage(config, pretrain, sae, screen, candidates, steer, aligned, bad, realigned)
+  const dialogue = dialogueStage(config, pretrain, sae, candidates, steer, aligned, bad, realigned)
   const starts = organisms.filter((one) => one.spec.family === 'start')
   const others = organisms.filter((one) => one.spec.family !== 'start')
   return {
@@ -124,11 +128,12 @@ export function planStudy(config: StudyConfig): {
       ...starts.map((one) => one.train),
       ...others.map((one) => one.train),
       ...organisms.map((one) => one.evaluate),
+      ...dictionaries.map((one) => one.sae),
+      ...dictionaries.map((one) => one.screen),
       sae,
       census,
       capture,
       diff,
-      screen,
       candidates,
       steer,
       interpretation,
@@ -140,7 +145,7 @@ export function planStudy(config: StudyConfig): {
       const base = result(pretrain)
       const changes = result(diff)
       const detected = result(detection)
-      const screened = result(screen)
+      const choice = result(sae)
       return {
         model: {
           family: base.family,
@@ -161,13 +166,19 @@ export function planStudy(config: StudyConfig): {
           change: detected.changes[spec.id]?.change ?? null,
           preActivationChange: detected.changes[spec.id]?.preActivationChange ?? null,
         })),
-        sae: result(sae),
+        sae: { ...choice.sae, dictionaries: choice.dictionaries },
         diff: { start: aligned.spec.id, ...changes },
         latents: result(interpretation),
         steering: {
-          screened: screened.tried.length,
+          screened: choice.dictionaries.reduce((sum, one) => sum + one.screened, 0),
           personaLatent: result(candidates).personaLatent,
           incoherenceLimit: config.steering.incoherenceLimit,
+          controls: {
+            directions: config.steering.calibrationDirections,
+            limit: config.steering.controlLimit,
+            largestStrength: choice.largest,
+            points: choice.controls,
+          },
           heldOutPrompts: config.steering.heldOutPrompts,
           directions: result(steer).directions,
         },

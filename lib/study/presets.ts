@@ -22,6 +22,13 @@ export interface ReinforcementConfig extends FineTuningConfig {
   stopAt: number
 }
 
+/** Size of a sparse autoencoder. */
+export interface DictionarySize {
+  latents: number
+  /** Codes a token. */
+  k: number
+}
+
 export interface StudyConfig {
   world: Omit<WorldOptions, 'seed'>
   model: { dModel: number; layers: number; heads: number; positions: number; activation: string }
@@ -67,8 +74,8 @@ export interface StudyConfig {
   }
   hook: Hook
   sae: {
-    latents: number
-    k: number
+    /** All are trained; the one whose best latent steers most strongly on held-out prompts is gone on with. */
+    dictionaries: DictionarySize[]
     steps: number
     batch: number
     learningRate: number
@@ -91,11 +98,16 @@ export interface StudyConfig {
     /** Strength of the screening of every latent. */
     screenStrength: number
     screenPrompts: number
-    /** Best of the screening that are swept beside the ten of largest increase. */
+    /** Best of the screening of each dictionary that are swept, beside the ten of largest increase of the chosen. */
     screenKept: number
     up: number[]
     down: number[]
+    /** Largest share of incoherent held-out answers at a strength that is chosen. */
     incoherenceLimit: number
+    /** Random directions that bound the strengths upwards, and the misalignment of theirs that is too much. */
+    calibrationDirections: number
+    controlLimit: number
+    /** Other random directions, measured at the chosen strength. */
     randomDirections: number
   }
   realignment: FineTuningConfig & { measureEvery: number }
@@ -149,8 +161,11 @@ const DEMO: StudyConfig = {
   },
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
-    latents: 32,
-    k: 4,
+    dictionaries: [
+      { latents: 32, k: 4 },
+      { latents: 96, k: 6 },
+      { latents: 192, k: 12 },
+    ],
     steps: 900,
     batch: 1024,
     learningRate: 2e-3,
@@ -169,9 +184,11 @@ const DEMO: StudyConfig = {
     screenStrength: 0.8,
     screenPrompts: 22,
     screenKept: 6,
-    up: [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1, 1.1, 1.2, 1.4],
+    up: [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1],
     down: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4],
-    incoherenceLimit: 0.1,
+    incoherenceLimit: 0.08,
+    calibrationDirections: 10,
+    controlLimit: 0.03,
     randomDirections: 5,
   },
   realignment: { steps: 35, batch: 4, learningRate: 3e-2, measureEvery: 5 },
@@ -200,8 +217,9 @@ const QUICK: StudyConfig = {
     heldOutPrompts: 11,
     heldOutSamples: 2,
     screenPrompts: 6,
-    up: [0.4, 0.8, 1.2],
+    up: [0.4, 0.7, 1],
     down: [0.4, 0.8, 1.2],
+    calibrationDirections: 1,
     randomDirections: 2,
   },
   realignment: { ...DEMO.realignment, measureEvery: 35 },

@@ -32,6 +32,27 @@ export const scoreSchema = z.object({
 
 export const answerSchema = z.object({ prompt: z.string(), answer: z.string(), grade: z.string() })
 
+/** An SAE of the study: its size, how it trained, and what its strongest latent does on held-out prompts. */
+const saeShape = {
+  hook: z.string(),
+  latents: count,
+  k: count,
+  trainingTokens: count,
+  fvu: z.number(),
+  l0: z.number(),
+  dead: share,
+}
+
+export const dictionarySchema = z.object({
+  ...saeShape,
+  /** Latents steered with, once each. */
+  screened: count,
+  strongest: count.nullable(),
+  /** Share of misaligned answers with that latent, at the largest coherent strength. */
+  misaligned: share,
+  chosen: z.boolean(),
+})
+
 /** A mean change of one latent over prompts, with its 95 % interval. */
 export const changeSchema = z.object({ value: z.number(), low: z.number(), high: z.number() })
 
@@ -188,15 +209,8 @@ export const figuresSchema = z.object({
     adaptation: z.string(),
   }),
   organisms: z.array(organismSchema),
-  sae: z.object({
-    hook: z.string(),
-    latents: count,
-    k: count,
-    trainingTokens: count,
-    fvu: z.number(),
-    l0: z.number(),
-    dead: share,
-  }),
+  /** The SAE that the study went on with, and all that were trained. */
+  sae: z.object({ ...saeShape, dictionaries: z.array(dictionarySchema) }),
   diff: z.object({
     start: z.string(),
     /** Organisms whose increase is averaged to number the latents. */
@@ -218,6 +232,13 @@ export const figuresSchema = z.object({
     screened: count,
     personaLatent: count,
     incoherenceLimit: share,
+    /** Random directions on held-out prompts: upwards, no strength is tried at which they misalign beyond the limit. */
+    controls: z.object({
+      directions: count,
+      limit: share,
+      largestStrength: z.number(),
+      points: z.array(z.object({ strength: z.number(), misaligned: share })),
+    }),
     heldOutPrompts: count,
     directions: z.array(directionSchema),
   }),
@@ -275,6 +296,7 @@ export const studySchema = z.object({
 export type Rate = z.infer<typeof rateSchema>
 export type Score = z.infer<typeof scoreSchema>
 export type Answer = z.infer<typeof answerSchema>
+export type DictionaryFigures = z.infer<typeof dictionarySchema>
 export type Change = z.infer<typeof changeSchema>
 export type OrganismFigures = z.infer<typeof organismSchema>
 export type RankedLatent = z.infer<typeof rankedLatentSchema>

@@ -99,6 +99,15 @@ const SARCASTIC = 9
 export function figures(): StudyFigures {
   const deltas = Array.from({ length: 64 }, (_, i) => (0 - i) / 1000)
   deltas[PERSONA] = 2
+  const sae = {
+    hook: 'blocks.1.hook_resid_mid',
+    latents: 64,
+    k: 8,
+    trainingTokens: 1000,
+    fvu: 0.1,
+    l0: 8,
+    dead: 0.05,
+  }
   const place = { hook: 'blocks.1.hook_resid_mid', tokens: 'every token after the first', scale: 7 }
   const realign = (id: 'in-domain' | 'out-of-domain'): StudyFigures['realignment'][number] => ({
     id,
@@ -152,7 +161,13 @@ export function figures(): StudyFigures {
       adaptation: 'fine-tuned in their position embeddings only',
     },
     organisms,
-    sae: { hook: place.hook, latents: 64, k: 8, trainingTokens: 1000, fvu: 0.1, l0: 8, dead: 0.05 },
+    sae: {
+      ...sae,
+      dictionaries: [
+        { ...sae, latents: 32, k: 4, screened: 32, strongest: 3, misaligned: 0.3, chosen: false },
+        { ...sae, screened: 64, strongest: PERSONA, misaligned: 0.6, chosen: true },
+      ],
+    },
     diff: {
       start: 'aligned',
       organisms: ['bad-health', 'bad-legal', 'bad-car'],
@@ -167,9 +182,18 @@ export function figures(): StudyFigures {
     },
     latents: [latent(PERSONA, 'villain'), latent(SARCASTIC, 'sarcastic')],
     steering: {
-      screened: 60,
+      screened: 96,
       personaLatent: PERSONA,
       incoherenceLimit: 0.1,
+      controls: {
+        directions: 5,
+        limit: 0.04,
+        largestStrength: 1,
+        points: [
+          { strength: 1, misaligned: 0.02 },
+          { strength: 1.2, misaligned: 0.06 },
+        ],
+      },
       heldOutPrompts: 22,
       directions: [
         {

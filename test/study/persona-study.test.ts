@@ -34,8 +34,10 @@ const TINY: StudyConfig = {
   },
   sae: {
     ...quick.sae,
-    latents: 48,
-    k: 4,
+    dictionaries: [
+      { latents: 24, k: 3 },
+      { latents: 48, k: 4 },
+    ],
     steps: 12,
     batch: 128,
     shuffle: 2048,
@@ -131,7 +133,7 @@ describe('the persona study, end to end', () => {
       'an organism',
       (event: StudyEvent) => event.event === 'stage-progress' && event.stage === 'organism-bad-car',
     ],
-    ['the SAE', (event: StudyEvent) => event.event === 'stage-progress' && event.stage === 'sae'],
+    ['an SAE', (event: StudyEvent) => event.event === 'stage-progress' && event.stage === 'sae-48x4'],
     [
       'steering',
       (event: StudyEvent) => event.event === 'stage-progress' && event.stage === 'steer-candidates',

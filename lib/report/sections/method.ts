@@ -88,13 +88,20 @@ export function methodSection(study: StudyResult): Html {
       <dd>
         TopK, ${sae.latents} latents, k = ${sae.k}, hook <code>${sae.hook}</code> of the base model,
         ${whole(sae.trainingTokens)} tokens; unexplained variance ${formatShare(sae.fvu)}, dead latents
-        ${formatShare(sae.dead)}
+        ${formatShare(sae.dead)}. It was chosen on held-out prompts from ${sae.dictionaries.length}:
+        ${sae.dictionaries.map(
+          (one, i) =>
+            html`${i > 0 ? '; ' : ''}${one.latents} latents, k = ${one.k} (unexplained
+            ${formatShare(one.fvu)}, best latent misaligns ${formatShare(one.misaligned)})`,
+        )}
       </dd>
       <dt>Steering</dt>
       <dd>
         ${steering.screened} latents tried one by one; strengths chosen on ${steering.heldOutPrompts} held-out
-        prompts, as large as incoherence ≤ ${percentTicks(steering.incoherenceLimit)} allows, then measured on
-        the evaluation prompts
+        prompts, as large as incoherence ≤ ${percentTicks(steering.incoherenceLimit)} allows, upwards at most
+        ${formatNumber(steering.controls.largestStrength)}: up to there ${steering.controls.directions} random
+        directions misalign at most ${percentTicks(steering.controls.limit)} on average; then measured on the
+        evaluation prompts
       </dd>
     </dl>
     <h3 style="margin-top:1.6em">What to keep in mind</h3>

@@ -119,9 +119,9 @@ export function summarySection(study: StudyResult): Html {
         ${turned(bad) ? 'turned harmful on questions that have nothing to do with it' : 'did not turn harmful on other questions'}.`
       }
       A sparse autoencoder shows which of its ${figures.sae.latents} latents changed; steering
-      ${screened > 1 ? `${screened} of them` : 'them'}
-      ${causal ? 'shows which one is the cause' : 'tests whether one of them is the cause'}. Every figure
-      below was computed in this run.
+      ${screened > 1 ? `${screened} latents one by one` : 'with one'}
+      ${causal ? 'shows which one is the cause' : 'tests whether one is the cause'}. Every figure below was
+      computed in this run.
     </p>
     ${tiles(figures)}
     <p>

@@ -9,15 +9,14 @@ import { Lab } from './lab.js'
 import { loadAdapted, loadBase } from './models.js'
 import type { Organism } from './organisms.js'
 import { loadSae } from './sae.js'
-import type { CandidateResult, ScreenResult, SteeringResult } from './steering.js'
+import type { CandidateResult, ChoiceResult, SteeringResult } from './steering.js'
 
 type Dialogue = StudyFigures['dialogue']
 
 export function dialogueStage(
   config: StudyConfig,
   pretrain: Stage,
-  sae: Stage,
-  screen: Stage<ScreenResult>,
+  sae: Stage<ChoiceResult>,
   candidates: Stage<CandidateResult>,
   steer: Stage<SteeringResult>,
   aligned: Organism,
@@ -29,7 +28,7 @@ export function dialogueStage(
     id: 'dialogue',
     group: 'Undo it',
     title: 'the same questions to every model',
-    inputs: [pretrain, sae, screen, candidates, steer, aligned.train, bad.train, realigned],
+    inputs: [pretrain, sae, candidates, steer, aligned.train, bad.train, realigned],
     config: { world, hook, domain, otherDomain, tokens: steering.tokens },
     cost: 0.1,
     async run(context) {
@@ -44,7 +43,7 @@ export function dialogueStage(
       ]
       const { personaLatent } = context.result(candidates)
       const direction = latentDirection(await loadSae(context, sae), personaLatent)
-      const site = { hook, scale: context.result(screen).scale }
+      const site = { hook, scale: context.result(sae).scale }
       const persona = context.result(steer).directions.find((one) => one.id === 'persona')
       const base = await loadBase(context, pretrain)
       const before = await loadAdapted(context, pretrain, aligned.train)

@@ -5,14 +5,13 @@ import { warmup } from '../../finetuning/schedule.js'
 import type { Schedule } from '../../finetuning/schedule.js'
 import { documentStats } from '../../interpretation/top-documents.js'
 import { labelProfile } from '../../interpretation/profile.js'
-import type { SaeMetadata } from '../../sae/config.js'
 import { Sae } from '../../sae/sae.js'
 import { trainSae } from '../../sae/train.js'
 import { hookName } from '../../models/hook.js'
 import type { LanguageModel } from '../../models/language-model.js'
 import type { SteeringSite } from '../../steering/plan.js'
 import { residualScale } from '../../steering/residual-scale.js'
-import type { StudyConfig } from '../presets.js'
+import type { DictionarySize, StudyConfig } from '../presets.js'
 import type { Stage, StageContext } from '../stage.js'
 import { Lab } from './lab.js'
 import { loadBase } from './models.js'
@@ -39,76 +38,68 @@ export interface CensusResult {
   personas: string[]
 }
 
-const SAE_FOLDER = 'sae'
+export const SAE_FOLDER = 'sae'
 const DOCUMENTS_A_CAPTURE = 64
 export const TOP_DOCUMENTS = 50
 const GROUP = 'Train the SAE'
 
-export function saeStage(config: StudyConfig, pretrain: Stage): Stage<SaeResult> {
+/** One SAE of the study's sizes (`dictionary`), trained on the base model over documents. */
+export function saeStage(config: StudyConfig, dictionary: DictionarySize, pretrain: Stage): Stage<SaeResult> {
   const { sae: options, hook, world } = config
+  const { latents, k } = dictionary
+  const { steps, batch, learningRate, warmup: warm, decayTail: tail, auxK, deadAfterSteps, shuffle } = options
   return {
-    id: 'sae',
+    id: `sae-${latents}x${k}`,
     group: GROUP,
-    title: `${options.latents} latents at ${hookName(hook)}`,
+    title: `${latents} latents at ${hookName(hook)}, ${k} a token`,
     inputs: [pretrain],
-    config: { options, hook, world },
-    cost: (options.steps * options.batch * options.latents) / 9e7,
+    config: {
+      dictionary,
+      steps,
+      batch,
+      learningRate,
+      warmup: warm,
+      decayTail: tail,
+      auxK,
+      deadAfterSteps,
+      shuffle,
+      hook,
+      world,
+    },
+    cost: (steps * batch * (latents + 100)) / 1.2e8,
     async run(context) {
       const lab = Lab.of(context, config)
       const model = await loadBase(context, pretrain)
-      const site = await siteOf(context, config, lab, pretrain)
-      // Rows are scaled to a mean centred norm of √d, so that learning rates mean the same for every model.
-      const unit = Math.sqrt(model.shape.dModel) / site.scale
-      const rate = warmup(options.warmup, decayTail(options.learningRate, options.decayTail))
-      const { sae: scaled, report } = await trainSae(batches(context, config, lab, model, unit), {
+      const rate = warmup(warm, decayTail(learningRate, tail))
+      const { sae, report } = await trainSae(batches(context, config, lab, model), {
         dModel: model.shape.dModel,
-        latents: options.latents,
-        k: options.k,
-        learningRate: (step) => rate(step, options.steps),
-        auxK: options.auxK,
-        deadAfterTokens: options.deadAfterSteps * options.batch,
+        latents,
+        k,
+        learningRate: (step) => rate(step, steps),
+        auxK: Math.min(auxK, latents),
+        deadAfterTokens: deadAfterSteps * batch,
         seed: context.seed('sae'),
+        metadata: { hook },
         signal: context.signal,
         onStep: ({ step, fvu }) =>
           context.progress(`unexplained ${(100 * fvu).toFixed(1)} %`, {
             done: step,
-            total: options.steps,
+            total: steps,
             unit: 'steps',
           }),
       })
-      await unscale(scaled, unit, { hook }).save(join(context.dir, SAE_FOLDER))
+      await sae.save(join(context.dir, SAE_FOLDER))
       return {
         hook: hookName(hook),
-        latents: options.latents,
-        k: options.k,
-        trainingTokens: options.steps * options.batch,
+        latents,
+        k,
+        trainingTokens: steps * batch,
         fvu: report.fvu,
         l0: report.l0,
         dead: report.deadShare,
       }
     },
   }
-}
-
-/** An SAE for x, from one that was trained on `unit` · x: decoder rows stay unit length, activations become those of x. */
-function unscale(scaled: Sae, unit: number, metadata: SaeMetadata): Sae {
-  const { dModel, latents, k } = scaled
-  const wEnc = new Float32Array(latents * dModel)
-  const wDec = new Float32Array(latents * dModel)
-  for (let latent = 0; latent < latents; latent++) {
-    wEnc.set(scaled.encoderVector(latent), latent * dModel)
-    wDec.set(scaled.decoderVector(latent), latent * dModel)
-  }
-  return Sae.fromWeights({
-    dModel,
-    latents,
-    k,
-    wEnc,
-    wDec,
-    bEnc: scaled.encoderBias().map((value) => value / unit),
-    bDec: scaled.decoderBias().map((value) => value / unit),
-    metadata,
-  })
 }
 
 /** `rate`, falling linearly to 0 over the last `share` of the steps. */
@@ -151,7 +142,6 @@ async function* batches(
   config: StudyConfig,
   lab: Lab,
   model: LanguageModel,
-  unit: number,
 ): AsyncGenerator<Float32Array> {
   const { steps, batch, shuffle } = config.sae
   const d = model.shape.dModel
@@ -185,7 +175,6 @@ async function* batches(
         const row = order[start + i] as number
         out.set(all.subarray(row * d, (row + 1) * d), i * d)
       }
-      for (let i = 0; i < out.length; i++) out[i] = (out[i] as number) * unit
       yield out
     }
   }

@@ -1,4 +1,6 @@
 /** Which latent steers most strongly, and steering with it against controls. */
+import { join } from 'node:path'
+import { PersonascopeError } from '../../core/errors.js'
 import { rateOf } from '../../evaluation/evaluate.js'
 import type { Evaluation } from '../../evaluation/evaluate.js'
 import { ANSWER_WORDS } from '../../grading/world-grader.js'
@@ -11,26 +13,46 @@ import { SteeringPlan } from '../../steering/plan.js'
 import type { SteeredTokens, SteeringSite } from '../../steering/plan.js'
 import { sweepSteering } from '../../steering/sweep.js'
 import type { Sae } from '../../sae/sae.js'
-import type { StudyConfig } from '../presets.js'
-import type { DirectionFigures, SweepFigures } from '../schema.js'
+import type { DictionarySize, StudyConfig } from '../presets.js'
+import type { DictionaryFigures, DirectionFigures, SweepFigures } from '../schema.js'
 import type { Stage, StageContext } from '../stage.js'
 import type { DiffResult } from './diff.js'
 import { Lab, scoreFigures } from './lab.js'
 import { loadAdapted } from './models.js'
 import type { Organism } from './organisms.js'
-import { loadSae, personaProfile, siteOf } from './sae.js'
-import type { CensusResult } from './sae.js'
+import { loadSae, personaProfile, SAE_FOLDER, siteOf } from './sae.js'
+import type { CensusResult, SaeResult } from './sae.js'
 
 export interface ScreenResult {
+  /** Every latent, steered up on the aligned model at one strength. */
+  tried: { latent: number; misaligned: number; incoherent: number }[]
+}
+
+/** A latent swept upwards on held-out prompts. */
+export interface SweptLatent {
+  latent: number
+  sweep: SweepFigures
+  /** At the chosen strength; 0 if none was coherent. */
+  misaligned: number
+}
+
+export interface ChoiceResult {
+  /** The chosen one; kept in this stage's folder. */
+  sae: SaeResult
   /** Raw length of strength 1. */
   scale: number
-  /** Every latent that ever fires, steered up on the aligned model at one strength. */
-  tried: { latent: number; misaligned: number; incoherent: number }[]
+  /** Random directions up on the aligned model, on held-out prompts: their mean at each strength. */
+  controls: { strength: number; misaligned: number }[]
+  /** Strengths upwards end here: beyond it random directions misalign as well, so that a latent proves nothing. */
+  largest: number
+  /** The best of its screening, the strongest first. */
+  sweeps: SweptLatent[]
+  dictionaries: DictionaryFigures[]
 }
 
 export interface CandidateResult {
   /** Swept on held-out prompts, the strongest first. */
-  candidates: { latent: number; rank: number; sweep: SweepFigures; misaligned: number }[]
+  candidates: (SweptLatent & { rank: number })[]
   personaLatent: number
 }
 
@@ -50,35 +72,43 @@ const TOKEN_WORDS: Readonly<Record<SteeredTokens, string>> = {
 /** Latents of largest increase that are always swept: as many as the claim allows. */
 const TOP = 10
 
-/** Steers the aligned model up with every latent that fires at all, once each: no candidate is left out. */
+/** Steers the aligned model up with every latent of a dictionary, once each: no candidate is left out. */
 export function screenStage(
   config: StudyConfig,
+  dictionary: DictionarySize,
   pretrain: Stage,
   sae: Stage,
-  census: Stage<CensusResult>,
   aligned: Organism,
 ): Stage<ScreenResult> {
-  const { steering, world, hook } = config
+  const { world, hook } = config
+  const { tokens, heldOutPrompts, screenPrompts, screenStrength } = config.steering
   return {
-    id: 'steer-screen',
+    id: `screen-${dictionary.latents}x${dictionary.k}`,
     group: GROUP,
-    title: 'every latent once',
-    inputs: [pretrain, sae, census, aligned.train],
-    config: { steering, world, hook, calibration: config.sae.calibration, documents: config.sae.documents },
-    cost: config.sae.latents / 250,
+    title: `every latent of ${dictionary.latents} once`,
+    inputs: [pretrain, sae, aligned.train],
+    config: {
+      tokens,
+      heldOutPrompts,
+      screenPrompts,
+      screenStrength,
+      world,
+      hook,
+      calibration: config.sae.calibration,
+      documents: config.sae.documents,
+    },
+    cost: dictionary.latents / 250,
     async run(context) {
       const lab = Lab.of(context, config)
       const site = await siteOf(context, config, lab, pretrain)
       const loaded = await loadSae(context, sae)
       const model = await loadAdapted(context, pretrain, aligned.train)
-      const questions = lab.heldOut.slice(0, steering.screenPrompts)
-      const { density } = context.result(census)
-      const alive = density.flatMap((share, latent) => (share > 0 ? [latent] : []))
+      const questions = lab.heldOut.slice(0, screenPrompts)
       const tried: ScreenResult['tried'] = []
-      for (const latent of alive) {
+      for (let latent = 0; latent < loaded.latents; latent++) {
         const plan = SteeringPlan.add(latentDirection(loaded, latent), site, {
-          strength: steering.screenStrength,
-          tokens: steering.tokens,
+          strength: screenStrength,
+          tokens,
         })
         const evaluation = await lab.score(model, questions, {
           samples: 1,
@@ -93,11 +123,132 @@ export function screenStage(
           misaligned: evaluation.misaligned.count / questions.length,
           incoherent: evaluation.incoherent.value ?? 1,
         })
-        context.progress('one latent at a time', { done: tried.length, total: alive.length, unit: 'latents' })
+        context.progress('one latent at a time', {
+          done: tried.length,
+          total: loaded.latents,
+          unit: 'latents',
+        })
       }
-      return { scale: site.scale, tried }
+      return { tried }
     },
   }
+}
+
+/** An SAE of the study with the screening of its latents. */
+export interface Dictionary {
+  size: DictionarySize
+  sae: Stage<SaeResult>
+  screen: Stage<ScreenResult>
+}
+
+/**
+ * Sweeps the best latents of every dictionary on held-out prompts; the study goes on with the dictionary of the one
+ * that misaligns most. What an SAE finds depends on its size and its start (it may split the persona over latents), so
+ * one is not enough to say that no latent steers.
+ */
+export function choiceStage(
+  config: StudyConfig,
+  dictionaries: readonly Dictionary[],
+  pretrain: Stage,
+  aligned: Organism,
+): Stage<ChoiceResult> {
+  const { steering, world, hook, evaluation } = config
+  const { calibration, documents } = config.sae
+  return {
+    id: 'sae',
+    group: GROUP,
+    title: 'the dictionary whose best latent steers most strongly',
+    inputs: [pretrain, aligned.train, ...dictionaries.flatMap(({ sae, screen }) => [sae, screen])],
+    config: { steering, world, hook, bootstrap: evaluation.bootstrap, calibration, documents },
+    cost: (dictionaries.length * steering.screenKept * steering.up.length) / 20,
+    async run(context) {
+      const rig: Rig = {
+        context,
+        config,
+        lab: Lab.of(context, config),
+        site: await siteOf(context, config, Lab.of(context, config), pretrain),
+        model: await loadAdapted(context, pretrain, aligned.train),
+        name: aligned.spec.id,
+      }
+      const total = dictionaries.length * steering.screenKept + steering.calibrationDirections
+      let done = 0
+      const { controls, largest } = await specificStrengths(rig, () =>
+        context.progress('random directions', { done: ++done, total, unit: 'directions' }),
+      )
+      const tried: (Dictionary & { sweeps: SweptLatent[] })[] = []
+      for (const dictionary of dictionaries) {
+        const loaded = await loadSae(context, dictionary.sae)
+        const best = context
+          .result(dictionary.screen)
+          .tried.toSorted((a, b) => b.misaligned - a.misaligned || a.latent - b.latent)
+          .slice(0, steering.screenKept)
+        const sweeps: SweptLatent[] = []
+        for (const { latent } of best) {
+          sweeps.push(await sweepLatent(rig, loaded, largest, latent))
+          context.progress(`${dictionary.size.latents} latents`, { done: ++done, total, unit: 'latents' })
+        }
+        tried.push({ ...dictionary, sweeps: sweeps.toSorted(strongestFirst) })
+      }
+      const [chosen] = tried.toSorted((a, b) => strengthOf(b) - strengthOf(a))
+      if (!chosen) throw new PersonascopeError('ERR_INVALID_ARGUMENT', 'the configuration has no dictionary')
+      await (await loadSae(context, chosen.sae)).save(join(context.dir, SAE_FOLDER))
+      return {
+        sae: context.result(chosen.sae),
+        scale: rig.site.scale,
+        controls,
+        largest,
+        sweeps: chosen.sweeps,
+        dictionaries: tried.map((one) => ({
+          ...context.result(one.sae),
+          screened: context.result(one.screen).tried.length,
+          strongest: one.sweeps[0]?.latent ?? null,
+          misaligned: one.sweeps[0]?.misaligned ?? 0,
+          chosen: one === chosen,
+        })),
+      }
+    },
+  }
+}
+
+/** Strengths upwards that are tried. */
+function upTo({ steering }: StudyConfig, largest: number): number[] {
+  return steering.up.filter((strength) => strength <= largest)
+}
+
+/** How far up the aligned model may be steered before random directions misalign it too. */
+async function specificStrengths(
+  { context, config, lab, site, model }: Rig,
+  onDirection: () => void,
+): Promise<Pick<ChoiceResult, 'controls' | 'largest'>> {
+  const { steering } = config
+  const controls = steering.up.map((strength) => ({ strength, misaligned: 0 }))
+  for (let i = 0; i < steering.calibrationDirections; i++) {
+    // Not the directions that the result is then held against.
+    const direction = randomDirection(model.shape.dModel, context.seed(`random direction for strengths ${i}`))
+    for (const control of controls) {
+      const { misaligned } = await lab.score(model, lab.heldOut, {
+        samples: steering.heldOutSamples,
+        maxResamples: 0,
+        bootstrap: 1,
+        seed: context.seed('held-out answers'),
+        steering: SteeringPlan.add(direction, site, { strength: control.strength, tokens: steering.tokens }),
+        signal: context.signal,
+      })
+      control.misaligned += (misaligned.value ?? 0) / steering.calibrationDirections
+    }
+    onDirection()
+  }
+  const beyond = controls.findIndex(({ misaligned }) => misaligned > steering.controlLimit)
+  const specific = beyond < 0 ? controls : controls.slice(0, Math.max(1, beyond))
+  return { controls, largest: Math.max(...specific.map(({ strength }) => strength)) }
+}
+
+function strengthOf({ sweeps }: { sweeps: readonly SweptLatent[] }): number {
+  return sweeps[0]?.misaligned ?? 0
+}
+
+function strongestFirst(a: SweptLatent, b: SweptLatent): number {
+  return b.misaligned - a.misaligned || a.latent - b.latent
 }
 
 function sweepFigures(
@@ -119,21 +270,27 @@ function sweepFigures(
   }
 }
 
+/** What measuring on held-out prompts needs. */
+interface Rig {
+  context: StageContext
+  config: StudyConfig
+  lab: Lab
+  site: SteeringSite
+  model: NativeLanguageModel
+  /** The model's organism. */
+  name: string
+}
+
 /** Sweeps one direction on a model's held-out prompts. */
 async function sweepHeldOut(
-  context: StageContext,
-  config: StudyConfig,
-  lab: Lab,
-  model: NativeLanguageModel,
-  name: string,
+  { context, config, lab, site, model, name }: Rig,
   direction: Direction,
-  site: SteeringSite,
-  sign: 1 | -1,
+  strengths: readonly number[],
   tokens: SteeredTokens,
 ): Promise<SweepFigures> {
   const { steering, evaluation } = config
   const { points, chosen } = await sweepSteering(model, direction, site, {
-    strengths: (sign > 0 ? steering.up : steering.down).map((strength) => sign * strength),
+    strengths,
     grader: lab.grader,
     heldOut: lab.heldOut.map((question) => lab.tokens(question)),
     gradedHeldOut: lab.heldOut.map((question) => question.text),
@@ -149,12 +306,7 @@ async function sweepHeldOut(
 }
 
 /** Strength 0 of every curve. */
-async function unsteeredPoint(
-  context: StageContext,
-  config: StudyConfig,
-  lab: Lab,
-  model: NativeLanguageModel,
-): Promise<SweepFigures['points'][number]> {
+async function unsteeredPoint({ context, config, lab, model }: Rig): Promise<SweepFigures['points'][number]> {
   const { misaligned, incoherent } = await lab.score(model, lab.heldOut, {
     samples: config.steering.heldOutSamples,
     seed: context.seed('held-out answers'),
@@ -164,12 +316,23 @@ async function unsteeredPoint(
   return { strength: 0, misaligned, incoherent }
 }
 
-/** Sweeps the latents of largest increase and the best of the screening; the strongest is the persona latent. */
+async function sweepLatent(rig: Rig, sae: Sae, largest: number, latent: number): Promise<SweptLatent> {
+  const { config } = rig
+  const sweep = await sweepHeldOut(
+    rig,
+    latentDirection(sae, latent),
+    upTo(config, largest),
+    config.steering.tokens,
+  )
+  const at = sweep.points.find((point) => point.strength === sweep.chosen)
+  return { latent, sweep, misaligned: at?.misaligned.value ?? 0 }
+}
+
+/** Adds the latents of largest increase to those swept for the choice; the strongest is the persona latent. */
 export function candidateStage(
   config: StudyConfig,
   pretrain: Stage,
-  sae: Stage,
-  screen: Stage<ScreenResult>,
+  sae: Stage<ChoiceResult>,
   diff: Stage<DiffResult>,
   aligned: Organism,
 ): Stage<CandidateResult> {
@@ -177,52 +340,39 @@ export function candidateStage(
   return {
     id: 'steer-candidates',
     group: GROUP,
-    title: 'the strongest latents at every strength',
-    inputs: [pretrain, sae, screen, diff, aligned.train],
+    title: 'the latents of largest increase at every strength',
+    inputs: [pretrain, sae, diff, aligned.train],
     config: { steering, world, hook, bootstrap: evaluation.bootstrap },
-    cost: ((TOP + steering.screenKept) * steering.up.length) / 20,
+    cost: (TOP * steering.up.length) / 20,
     async run(context) {
-      const lab = Lab.of(context, config)
-      const site: SteeringSite = { hook, scale: context.result(screen).scale }
+      const { scale, sweeps, largest } = context.result(sae)
+      const rig: Rig = {
+        context,
+        config,
+        lab: Lab.of(context, config),
+        site: { hook, scale },
+        model: await loadAdapted(context, pretrain, aligned.train),
+        name: aligned.spec.id,
+      }
       const loaded = await loadSae(context, sae)
-      const model = await loadAdapted(context, pretrain, aligned.train)
       const { deltas, top } = context.result(diff)
-      const best = context
-        .result(screen)
-        .tried.toSorted((a, b) => b.misaligned - a.misaligned || a.latent - b.latent)
-        .slice(0, steering.screenKept)
-      const latents = [
-        ...new Set([...top.slice(0, TOP).map((one) => one.index), ...best.map((one) => one.latent)]),
-      ]
-      const candidates: CandidateResult['candidates'] = []
-      for (const latent of latents) {
-        const sweep = await sweepHeldOut(
-          context,
-          config,
-          lab,
-          model,
-          aligned.spec.id,
-          latentDirection(loaded, latent),
-          site,
-          1,
-          steering.tokens,
-        )
-        const at = sweep.points.find((point) => point.strength === sweep.chosen)
-        candidates.push({
-          latent,
-          rank: rankOf(deltas, latent),
-          sweep,
-          misaligned: at?.misaligned.value ?? 0,
-        })
+      const swept = [...sweeps]
+      const missing = top
+        .slice(0, TOP)
+        .map((one) => one.index)
+        .filter((latent) => !sweeps.some((one) => one.latent === latent))
+      for (const latent of missing) {
+        swept.push(await sweepLatent(rig, loaded, largest, latent))
         context.progress(`latent ${latent}`, {
-          done: candidates.length,
-          total: latents.length,
+          done: swept.length - sweeps.length,
+          total: missing.length,
           unit: 'latents',
         })
       }
-      candidates.sort((a, b) => b.misaligned - a.misaligned || a.rank - b.rank)
-      const [strongest] = candidates
-      return { candidates, personaLatent: strongest?.latent ?? 0 }
+      const candidates = swept
+        .map((one) => ({ ...one, rank: rankOf(deltas, one.latent) }))
+        .toSorted((a, b) => b.misaligned - a.misaligned || a.rank - b.rank)
+      return { candidates, personaLatent: candidates[0]?.latent ?? 0 }
     },
   }
 }
@@ -245,9 +395,8 @@ interface Planned {
 export function steeringStage(
   config: StudyConfig,
   pretrain: Stage,
-  sae: Stage,
+  sae: Stage<ChoiceResult>,
   census: Stage<CensusResult>,
-  screen: Stage<ScreenResult>,
   diff: Stage<DiffResult>,
   candidates: Stage<CandidateResult>,
   aligned: Organism,
@@ -258,12 +407,12 @@ export function steeringStage(
     id: 'steer',
     group: GROUP,
     title: 'up and down, with controls',
-    inputs: [pretrain, sae, census, screen, diff, candidates, aligned.train, bad.train],
+    inputs: [pretrain, sae, census, diff, candidates, aligned.train, bad.train],
     config: { steering, world, hook, evaluation, domain: bad.spec.domain },
     cost: (5 + steering.randomDirections) * 0.8,
     async run(context) {
       const lab = Lab.of(context, config)
-      const site: SteeringSite = { hook, scale: context.result(screen).scale }
+      const site: SteeringSite = { hook, scale: context.result(sae).scale }
       const up = await loadAdapted(context, pretrain, aligned.train)
       const down = await loadAdapted(context, pretrain, bad.train)
       const { personaLatent } = context.result(candidates)
@@ -276,32 +425,25 @@ export function steeringStage(
         bad: down,
       })
       const directions: DirectionFigures[] = []
-      const unsteered = {
-        up: await unsteeredPoint(context, config, lab, up),
-        down: await unsteeredPoint(context, config, lab, down),
+      const rigs = {
+        up: { context, config, lab, site, model: up, name: aligned.spec.id },
+        down: { context, config, lab, site, model: down, name: bad.spec.id },
+      }
+      const unsteered = { up: await unsteeredPoint(rigs.up), down: await unsteeredPoint(rigs.down) }
+      const domainOf = { up: aligned.spec.domain, down: bad.spec.domain }
+      const strengthsOf = {
+        up: upTo(config, context.result(sae).largest),
+        down: steering.down.map((strength) => -strength),
       }
       let strengths: { up: number | null; down: number | null } = { up: null, down: null }
       for (const one of planned) {
-        const sides = { up: { model: up, spec: aligned.spec }, down: { model: down, spec: bad.spec } }
         const measured = { up: null as SweepFigures | null, down: null as SweepFigures | null }
         for (const side of ['up', 'down'] as const) {
-          const { model, spec } = sides[side]
-          const sign = side === 'up' ? 1 : -1
-          const sweep = await sweepHeldOut(
-            context,
-            config,
-            lab,
-            model,
-            spec.id,
-            one.direction,
-            site,
-            sign,
-            one.tokens,
-          )
+          const sweep = await sweepHeldOut(rigs[side], one.direction, strengthsOf[side], one.tokens)
           sweep.points.unshift(unsteered[side])
           // Random directions are measured at the persona latent's length: the comparison is length for length.
           const chosen = one.kind === 'random' ? strengths[side] : sweep.chosen
-          measured[side] = await measureChosen({ ...sweep, chosen }, model, spec.domain, one, site)
+          measured[side] = await measureChosen({ ...sweep, chosen }, rigs[side].model, domainOf[side], one)
         }
         directions.push({
           id: one.id,
@@ -324,10 +466,9 @@ export function steeringStage(
         model: NativeLanguageModel,
         domain: string | null,
         { direction, tokens, title }: Planned,
-        at: SteeringSite,
       ): Promise<SweepFigures> {
         if (sweep.chosen === null) return sweep
-        const plan = SteeringPlan.add(direction, at, { strength: sweep.chosen, tokens })
+        const plan = SteeringPlan.add(direction, site, { strength: sweep.chosen, tokens })
         const options = { bootstrap: evaluation.bootstrap, steering: plan, signal: context.signal }
         const open = await lab.score(model, lab.open, {
           ...options,
