@@ -110,7 +110,7 @@ int main(int argc, char** argv) {
       write(folder + "/indices.u32", indices.data(), indices.size() * 4);
       std::printf("{\"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", seconds, cpu_seconds);
     } else if (command == "peak") {
-      std::printf("{\"gflops\": %.1f}\n", bench::fma_peak_gflops(0.3));
+      std::printf("{\"gflops\": %.1f}\n", bench::fp32_peak_gflops(0.3));
     } else {
       std::printf("{\"error\": \"unknown command\"}\n");
     }

@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
     const int repeats = std::max(1, static_cast<int>(1e9 / flops));
     const double end = wall() + seconds;
     do {
-      peaks.push_back(bench::fma_peak_gflops(0.004));
+      peaks.push_back(bench::fp32_peak_gflops(0.004));
       const double start = now();
       for (int i = 0; i < repeats; ++i) gemm(g);
       rates.push_back(flops * repeats / (now() - start) * 1e-9);

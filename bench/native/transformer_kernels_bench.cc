@@ -54,7 +54,7 @@ void measure(const char* name, double seconds, std::size_t count, double flops,
       "\"nanoseconds_per_value\":%.3f",
       name, isa_name(active_isa()), thread_count(), time * 1e6, time * 1e9 / static_cast<double>(count));
   if (flops > 0)
-    std::printf(",\"gflops\":%.1f,\"peak_gflops\":%.1f", flops / time * 1e-9, bench::fma_peak_gflops(0.01));
+    std::printf(",\"gflops\":%.1f,\"peak_gflops\":%.1f", flops / time * 1e-9, bench::fp32_peak_gflops(0.01));
   std::printf("}\n");
   std::fflush(stdout);
 }

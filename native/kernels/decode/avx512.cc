@@ -5,6 +5,8 @@
 
 #include "native/kernels/simd/lanes_avx512.h"
 
+#include "native/kernels/simd/rows_avx512.h"
+
 #include "native/kernels/decode/simd.inl"
 
 namespace personascope {

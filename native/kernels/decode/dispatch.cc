@@ -14,6 +14,9 @@ const Variants<DecodeKernel>& decode_variants() {
 void decode(const DecodeArgs& args) {
   require(args.stride >= args.width && args.out_stride >= args.width, ErrorCode::invalid_argument,
           "decode: rows shorter than the width " + std::to_string(args.width));
+  require(args.dtype == Dtype::f32 || args.dtype == Dtype::bf16 || args.dtype == Dtype::f16,
+          ErrorCode::invalid_argument,
+          std::string("decode: rows of ") + dtype_name(args.dtype) + ", expected F32, BF16 or F16");
   std::size_t codes = 0;
   for (std::size_t t = 0; t < args.codes.tokens; ++t) {
     const std::size_t first = args.codes.begin(t), count = args.codes.count(t);
