@@ -13,6 +13,7 @@
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/latent_stats/difference.h"
 #include "native/sae/sae.h"
+#include "native/sae/saelens.h"
 
 struct personascope_sae {
   personascope::Sae sae;
@@ -163,8 +164,29 @@ personascope_status personascope_sae_create(const personascope_sae_config* confi
   });
 }
 
+personascope_status personascope_sae_load(const char* folder, personascope_sae** sae) {
+  return guarded([&] {
+    present(sae, "sae");
+    *sae = nullptr;
+    present(folder, "folder");
+    *sae = new personascope_sae{personascope::load_saelens(folder)};
+  });
+}
+
 void personascope_sae_destroy(personascope_sae* sae) {
   delete sae;
+}
+
+uint64_t personascope_sae_latents(const personascope_sae* sae) {
+  return sae ? sae->sae.config().latents : 0;
+}
+
+uint64_t personascope_sae_width(const personascope_sae* sae) {
+  return sae ? sae->sae.config().width : 0;
+}
+
+uint64_t personascope_sae_k(const personascope_sae* sae) {
+  return sae ? sae->sae.config().k : 0;
 }
 
 personascope_status personascope_sae_encode(const personascope_sae* sae, const float* x, uint64_t tokens,

@@ -8,6 +8,7 @@
       "native/c_api.cc",
       "native/sae/trainer.cc",
       "native/sae/sae.cc",
+      "native/sae/saelens.cc",
       "native/kernels/sae_update/reference.cc",
       "native/kernels/sae_update/dispatch.cc",
       "native/kernels/sae_update/avx512.cc",

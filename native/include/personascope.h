@@ -64,8 +64,16 @@ PERSONASCOPE_API personascope_status personascope_sae_create(const personascope_
                                                              const float* w_enc, const float* w_dec,
                                                              const float* b_enc, const float* b_dec,
                                                              personascope_sae** sae);
+/* Reads a folder in SAELens layout: cfg.json and sae_weights.safetensors (F32, F16, BF16 or F64). The error
+ * names the file and the field or tensor. */
+PERSONASCOPE_API personascope_status personascope_sae_load(const char* folder, personascope_sae** sae);
 /* NULL is allowed. */
 PERSONASCOPE_API void personascope_sae_destroy(personascope_sae* sae);
+
+/* Sizes; 0 of NULL. */
+PERSONASCOPE_API uint64_t personascope_sae_latents(const personascope_sae* sae);
+PERSONASCOPE_API uint64_t personascope_sae_width(const personascope_sae* sae);
+PERSONASCOPE_API uint64_t personascope_sae_k(const personascope_sae* sae);
 
 /* Codes of x [tokens, width]. Token t has counts[t] <= k pairs at indices[t * k], values[t * k]: values > 0,
  * falling, equal ones by lower latent; entries beyond the count are left alone. indices and values hold
