@@ -269,6 +269,27 @@ export interface NativeSaeTrainerOptions {
   epsilon: number
 }
 
+/** Everything that statistics know: LatentStatsState of native/kernels/latent_stats/latent_stats.h. */
+export interface NativeLatentStatsState {
+  rows: number
+  sum: BigUint64Array
+  squares: BigUint64Array
+  active: BigUint64Array
+  max: Float32Array
+  wideLatents: Uint32Array
+  wideSums: BigUint64Array
+  wideSquares: BigUint64Array
+  groups: Uint32Array
+  groupRows: BigUint64Array
+  partBegin: BigUint64Array
+  partGroups: Uint32Array
+  parts: Float32Array
+  exampleCounts: Uint32Array
+  exampleValues: Float32Array
+  exampleGroups: Uint32Array
+  exampleIds: Float64Array
+}
+
 /** native/addon/latent_stats.cc */
 export interface NativeLatentStats {
   add(
@@ -277,7 +298,10 @@ export interface NativeLatentStats {
     ids: Float64Array | undefined,
     options: NativeJobOptions,
   ): Promise<void>
-  merge(other: NativeLatentStats): void
+  merge(other: NativeLatentStats, options: NativeJobOptions): Promise<void>
+  state(options: NativeJobOptions): Promise<NativeLatentStatsState>
+  /** Becomes what `state` gave, of statistics with the same options. */
+  restore(state: NativeLatentStatsState, options: NativeJobOptions): Promise<void>
   rows(): number
   array(name: 'sum' | 'sumOfSquares' | 'activeCount'): Float64Array
   array(name: 'max'): Float32Array
@@ -294,6 +318,10 @@ export interface NativeLatentDiff {
   high: Float64Array
   pValue: Float64Array
   qValue: Float64Array
+  meanBefore: Float64Array
+  meanAfter: Float64Array
+  shareBefore: Float64Array
+  shareAfter: Float64Array
   descending: Uint32Array
   ascending: Uint32Array
   groups: number
@@ -326,13 +354,32 @@ export interface NativeAddon {
     examples: number
     distinctGroups: boolean
     perGroup: boolean
+    exampleLatents: Uint32Array | undefined
   }) => NativeLatentStats
   diffLatents(
     before: NativeLatentStats,
     after: readonly NativeLatentStats[],
-    settings: { resamples: number; confidence: number; seed: number },
+    settings: {
+      resamples: number
+      confidence: number
+      seed: number
+      test: 'paired' | 'welch' | 'permutation'
+      permutations: number
+    },
     options: NativeJobOptions,
   ): Promise<NativeLatentDiff>
+  /**
+   * Writes row `rows[i]` of a tensor [rows, width] to row `places[i]` of `out`. `mapped`: it lies in a mapped file that
+   * is read from front to back, the rows that follow are fetched ahead and these leave the memory.
+   */
+  readRows(
+    activations: NativeTensor,
+    rows: Uint32Array,
+    places: Uint32Array,
+    out: Float32Array,
+    mapped: boolean,
+    options: NativeJobOptions,
+  ): Promise<void>
   runtimeInfo(): NativeRuntimeInfo
   setThreads(threads: number): void
   setIsa(isa: string): void

@@ -275,10 +275,12 @@ personascope_status personascope_stats_read(const personascope_stats* stats, uin
   return guarded([&] {
     present(stats, "stats");
     if (rows) *rows = stats->stats.rows();
-    copy_out(stats->stats.sum(), sum);
-    copy_out(stats->stats.sum_of_squares(), sum_of_squares);
-    copy_out(stats->stats.active_count(), active_count);
-    copy_out(stats->stats.max(), max);
+    for (std::size_t l = 0; l < stats->stats.options().latents; ++l) {
+      if (sum) sum[l] = stats->stats.sum(l);
+      if (sum_of_squares) sum_of_squares[l] = stats->stats.sum_of_squares(l);
+      if (active_count) active_count[l] = stats->stats.active_count(l);
+      if (max) max[l] = stats->stats.max(l);
+    }
   });
 }
 

@@ -1,20 +1,34 @@
 /**
  * The layout of an activation store: a folder with `index.json` and shards `shard-00000.safetensors` …, each with
  *
- *   activations  F32 [rows, dModel]   the residual stream at the hook
+ *   activations  F32 | F16 | BF16 [rows, dModel]   the residual stream at the hook
  *   tokens       I32 [rows]           token id of each row
  *   position     U32 [rows]           position of that token in its sequence
  *   sequences    U32 [s]              numbers of the sequences that have rows here, rising
  *   offsets      U32 [s + 1]          rows offsets[i] … offsets[i + 1] − 1 belong to sequences[i]
+ *   prompts      U32 [s]              optional: prompt of each sequence; left out, each sequence is its own prompt
+ *   roles        U8 [rows]            optional: who speaks, a code of ROLES
  *
  * A sequence is never split over two shards. The index lists the shards with their sizes and SHA-256; it is
  * rewritten (beside and renamed) after each shard, so that it never names a shard that is not whole.
+ *
+ * Files that other programs wrote are read too: a folder of safetensors files without `index.json`, one such file, or
+ * one .npy. They need `activations` only (or one 2-D tensor of floating point numbers under any name); integers may be of
+ * 32 or 64 bits; without `offsets` every row is a sequence of its own. `model` and `hook` are taken from the metadata.
  */
 import { z } from 'zod'
 
 export const STORE_FORMAT = 'personascope-activations'
 export const STORE_VERSION = 1
 export const INDEX_FILE = 'index.json'
+
+/** Codes of `roles`. */
+export const ROLES = { other: 0, system: 1, user: 2, assistant: 3, tool: 4 } as const
+export type Role = keyof typeof ROLES
+
+/** Element types that activations are stored as. */
+export const STORED_DTYPES = ['F32', 'F16', 'BF16'] as const
+export type StoredDtype = (typeof STORED_DTYPES)[number]
 
 const count = z.int().min(0)
 
@@ -33,7 +47,7 @@ export const indexSchema = z.object({
   /** TransformerLens' name of the hook. */
   hook: z.string(),
   dModel: z.int().min(1),
-  dtype: z.literal('F32'),
+  dtype: z.enum(STORED_DTYPES),
   /** Sequences appended, those without rows included; where a resumed capture goes on. */
   sequences: count,
   rows: count,

@@ -1,22 +1,36 @@
-import { join } from 'node:path'
-import { PersonascopeError, requireArgument } from '../core/errors.js'
-import { Random } from '../core/random.js'
-import { throwIfAborted, type TaskOptions } from '../core/task.js'
+import { createHash } from 'node:crypto'
+import { readdir, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
+import { runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { readJson } from '../io/json.js'
 import { SafetensorsFile } from '../io/safetensors.js'
 import { parseHook, type Hook } from '../models/hook.js'
-import { INDEX_FILE, indexSchema, type StoreIndex } from './format.js'
+import { native } from '../native.js'
+import { INDEX_FILE, indexSchema } from './format.js'
+import { shuffledRows } from './order.js'
+import { selectRows, type RowSelection } from './select.js'
+import {
+  countSequences,
+  findActivations,
+  openShard,
+  verifyShard,
+  type Shard,
+  type ShardEntry,
+} from './shard.js'
 
 /** Rows of a store, in the order asked for. */
 export interface StoreBatch {
-  /** [rows, dModel], row-major. In order and within one shard a view of the mapped file: do not write to it. */
+  /** [rows, dModel], row-major, fp32. */
   values: Float32Array
   rows: number
   dModel: number
-  /** Token id of each row. */
+  /** Token id of each row; −1 where unknown. */
   tokens: Int32Array
   /** Number of the sequence of each row, over the whole store. */
   sequence: Uint32Array
+  /** Prompt of each row. */
+  groups: Uint32Array
   position: Uint32Array
   /** Number of each row, over the whole store. */
   ids: Float64Array
@@ -25,106 +39,183 @@ export interface StoreBatch {
 export interface BatchOptions extends TaskOptions {
   /** Rows a batch; the last one may have fewer. Default 1024. */
   batchSize?: number
-  /** Seed of the order; left out, rows come in their own order. */
+  /** Rows that count. Default 'all'. */
+  select?: RowSelection
+  /** Begin with this row of the store; not with `shuffle`. Default 0. */
+  firstRow?: number
+  /** Seed of the order; left out, rows come in their own order. Not with `select`. */
   shuffle?: number
   /** Times the whole store is gone through, each time in another order. Default 1. */
   epochs?: number
   /** Leave out a last batch that is not full. Default false. */
   dropLast?: boolean
-  /**
-   * Rows shuffled together. A store of no more rows is shuffled exactly; a larger one in two levels: blocks of 256
-   * neighbouring rows over the whole store, then rows over this many. Bounds memory and scattered reads.
-   * Default 2^22.
-   */
+  /** Rows shuffled together, see order.ts. Default 2^22. */
   shuffleRows?: number
 }
 
-interface Shard {
-  file: SafetensorsFile
-  firstRow: number
-  rows: number
-  activations: Float32Array
-  tokens: Int32Array
-  position: Uint32Array
-  /** Expanded from offsets: the sequence of each row. */
-  sequence: Uint32Array
+interface StoreContents {
+  shards: ShardEntry[]
+  dModel: number
+  sequences: number
+  model: string
+  hook: string
+  metadata: Readonly<Record<string, string>>
+  /** Changes when the content does. */
+  fingerprint: string
 }
 
-const blockRows = 256
+const defaultShuffleRows = 1 << 22
 
-/** A folder of captured activations, mapped: memory is taken for batches, not for the store. See format.ts. */
+/**
+ * Captured activations, read from mapped files with memory for batches, not for the store. See format.ts for what is
+ * read.
+ */
 export class ActivationStore {
-  readonly folder: string
-  readonly #index: StoreIndex
+  readonly path: string
+  readonly #contents: StoreContents
   readonly #verify: boolean
-  readonly #hook: Hook
-  readonly #firstRows: number[] = []
-  readonly #shards = new Map<number, Promise<Shard>>()
+  readonly #rows: number
+  readonly #open = new Map<number, Shard>()
+  readonly #verified = new Map<number, Promise<void>>()
 
-  private constructor(folder: string, index: StoreIndex, verify: boolean) {
-    this.folder = folder
-    this.#index = index
+  private constructor(path: string, contents: StoreContents, verify: boolean) {
+    this.path = path
+    this.#contents = contents
     this.#verify = verify
-    this.#hook = parseHook(index.hook)
-    let row = 0
-    for (const shard of index.shards) {
-      this.#firstRows.push(row)
-      row += shard.rows
-    }
-    if (row !== index.rows)
-      throw new PersonascopeError(
-        'ERR_FORMAT',
-        `${join(folder, INDEX_FILE)}: rows: found ${index.rows}, but its shards have ${row}`,
-      )
+    const last = contents.shards.at(-1)
+    this.#rows = last === undefined ? 0 : last.firstRow + last.rows
   }
 
   /**
-   * Opens a store. Each shard is checked against its SHA-256 when first read (`verify: false` checks sizes only).
-   * Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file; `ERR_INVALID_ARGUMENT` for one that is still being
-   * written unless `partial`.
+   * Opens a store, or a file or folder of files that another program wrote (format.ts). Each shard is checked against
+   * its SHA-256 when first read (`verify: false` checks sizes only). Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the
+   * file; `ERR_INVALID_ARGUMENT` for one that is still being written unless `partial`.
    */
   static async open(
-    folder: string,
+    path: string,
     options: { verify?: boolean; partial?: boolean } = {},
   ): Promise<ActivationStore> {
-    const index = await readJson(join(folder, INDEX_FILE), indexSchema)
-    requireArgument(
-      index.complete || options.partial === true,
-      `${folder}: the activation store is not complete (${index.rows} rows so far)`,
-      'finish it with ActivationStoreWriter.resume, or open it with partial: true',
-    )
-    return new ActivationStore(folder, index, options.verify ?? true)
+    const contents = await readContents(path, options.partial === true)
+    return new ActivationStore(path, contents, options.verify ?? true)
   }
 
   get rows(): number {
-    return this.#index.rows
+    return this.#rows
   }
   get dModel(): number {
-    return this.#index.dModel
+    return this.#contents.dModel
   }
   get sequences(): number {
-    return this.#index.sequences
+    return this.#contents.sequences
   }
-  get hook(): Hook {
-    return this.#hook
+  get shards(): number {
+    return this.#contents.shards.length
+  }
+  /** Undefined where it is not known, or not a place in the residual stream. */
+  get hook(): Hook | undefined {
+    try {
+      return parseHook(this.#contents.hook)
+    } catch {
+      return undefined
+    }
   }
   get model(): string {
-    return this.#index.model
+    return this.#contents.model
   }
   get metadata(): Readonly<Record<string, string>> {
-    return this.#index.metadata
+    return this.#contents.metadata
+  }
+  /** Tells contents apart: a digest over the index, or over names, sizes and times of files without one. */
+  get fingerprint(): string {
+    return this.#contents.fingerprint
   }
 
-  /** Goes through the rows in batches; the order depends on `shuffle` and `shuffleRows` only. */
+  /**
+   * Goes through the rows in batches; the order depends on `shuffle` and `shuffleRows` only. While one batch is worked
+   * on, the next is read and converted.
+   */
   async *batches(options: BatchOptions = {}): AsyncGenerator<StoreBatch, void, undefined> {
-    const { batchSize = 1024, epochs = 1, dropLast = false } = options
+    const { batchSize = 1024, epochs = 1, firstRow = 0, shuffle, select = 'all' } = options
     requireArgument(
       Number.isSafeInteger(batchSize) && batchSize > 0,
       `batchSize: found ${batchSize}, expected a positive whole number`,
     )
+    requireArgument(
+      Number.isSafeInteger(firstRow) && firstRow >= 0 && firstRow <= this.rows,
+      `firstRow: found ${firstRow}, expected 0 to ${this.rows}`,
+    )
+    requireArgument(
+      shuffle === undefined || (firstRow === 0 && select === 'all'),
+      'shuffle: cannot be combined with firstRow or select',
+    )
+    requireArgument(
+      typeof select === 'string' || select.length === this.rows,
+      `select: found a mask of ${select.length} rows, expected ${this.rows}`,
+    )
+    const rows = this.#batchRows(batchSize, options)
     const total = this.rows * epochs
     let done = 0
-    let held: Float64Array[] = [] // row numbers that do not fill a batch yet
+    const read = (): Promise<StoreBatch> | undefined => {
+      const next = rows.next()
+      if (next.done === true) return undefined
+      const reading = this.#read(next.value, shuffle === undefined, options)
+      reading.catch(() => undefined) // told when its turn comes, or never if the caller stops before
+      return reading
+    }
+    for (let reading = read(); reading !== undefined;) {
+      throwIfAborted(options)
+      const batch = await reading
+      reading = read()
+      yield batch
+      done = shuffle === undefined ? (batch.ids.at(-1) ?? 0) + 1 : done + batch.rows
+      options.onProgress?.({ done: Math.max(done, 0), total, unit: 'rows' })
+    }
+  }
+
+  /** The rows with these numbers, in this order. */
+  read(rows: ArrayLike<number>, options: TaskOptions = {}): Promise<StoreBatch> {
+    return this.#read(Float64Array.from(rows), false, options)
+  }
+
+  /**
+   * A digest of each prompt, by its number: of the token ids of its rows that are not the assistant's, or undefined
+   * where they are not known. Two models saw the same prompts if they agree. Reads no activations.
+   */
+  async promptDigests(options: TaskOptions = {}): Promise<Map<number, string | undefined>> {
+    const hashes = new Map<number, ReturnType<typeof createHash> | undefined>()
+    for (const [number] of this.#contents.shards.entries()) {
+      throwIfAborted(options)
+      const shard = this.#shard(number)
+      for (let i = 0; i + 1 < shard.offsets.length; i++) {
+        const [begin, end] = [shard.offsets[i]!, shard.offsets[i + 1]!]
+        if (begin === end) continue
+        const prompt = shard.prompt[begin]!
+        if (!shard.hasTokens) {
+          hashes.set(prompt, undefined)
+          continue
+        }
+        const rows = selectRows(
+          {
+            rows: end - begin,
+            firstRow: 0,
+            offsets: [0, end - begin],
+            roles: shard.roles?.subarray(begin, end),
+          },
+          'prompt',
+        )!
+        const hash = hashes.get(prompt) ?? createHash('sha256')
+        hash.update(Int32Array.from(rows, (row) => shard.tokens[begin + row]!))
+        hashes.set(prompt, hash)
+      }
+      await new Promise(setImmediate) // many shards must not hold up the event loop
+    }
+    return new Map([...hashes].map(([prompt, hash]) => [prompt, hash?.digest('hex')]))
+  }
+
+  /** Row numbers of each batch. */
+  *#batchRows(batchSize: number, options: BatchOptions): Generator<Float64Array> {
+    const { epochs = 1, dropLast = false } = options
+    let held: Float64Array[] = [] // rows that do not fill a batch yet
     let heldRows = 0
     for (let epoch = 0; epoch < epochs; epoch++) {
       for (const run of this.#order(epoch, options)) {
@@ -133,186 +224,187 @@ export class ActivationStore {
         if (heldRows < batchSize) continue
         const rows = held.length === 1 ? run : concatenate(held, heldRows)
         const full = heldRows - (heldRows % batchSize)
-        for (let first = 0; first < full; first += batchSize) {
-          throwIfAborted(options)
-          yield await this.read(rows.subarray(first, first + batchSize))
-          done += batchSize
-          options.onProgress?.({ done, total, unit: 'rows' })
-        }
+        for (let first = 0; first < full; first += batchSize) yield rows.subarray(first, first + batchSize)
         held = full === heldRows ? [] : [rows.slice(full)]
         heldRows -= full
       }
     }
-    if (heldRows > 0 && !dropLast) {
-      yield await this.read(concatenate(held, heldRows))
-      options.onProgress?.({ done: done + heldRows, total, unit: 'rows' })
+    if (heldRows > 0 && !dropLast) yield concatenate(held, heldRows)
+  }
+
+  /** Row numbers of one epoch, in runs. */
+  *#order(epoch: number, options: BatchOptions): Generator<Float64Array> {
+    const { shuffle, shuffleRows = defaultShuffleRows, select = 'all', firstRow = 0 } = options
+    if (shuffle !== undefined) {
+      yield* shuffledRows(this.rows, shuffle, epoch, shuffleRows)
+      return
+    }
+    const runRows = 1 << 16
+    for (const [number, entry] of this.#contents.shards.entries()) {
+      if (entry.firstRow + entry.rows <= firstRow) continue
+      const chosen = select === 'all' ? undefined : selectRows(this.#shard(number), select)
+      const count = chosen?.length ?? entry.rows
+      for (let at = 0; at < count; at += runRows) {
+        const length = Math.min(runRows, count - at)
+        const run = Float64Array.from({ length }, (_, i) => entry.firstRow + (chosen?.[at + i] ?? at + i))
+        yield firstRow > run[0]! ? run.filter((row) => row >= firstRow) : run
+      }
     }
   }
 
-  /** The rows with these numbers, in this order. */
-  async read(rows: ArrayLike<number>): Promise<StoreBatch> {
-    const { dModel } = this.#index
-    const first = rows[0] ?? 0
-    const last = rows[rows.length - 1] ?? 0
-    if (rows.length > 0 && last - first === rows.length - 1) {
-      const inOrder = await this.#readRun(rows, first)
-      if (inOrder) return inOrder
-    }
+  async #read(rows: Float64Array, inOrder: boolean, options: TaskOptions): Promise<StoreBatch> {
+    const { dModel } = this
     const batch: StoreBatch = {
       values: new Float32Array(rows.length * dModel),
       rows: rows.length,
       dModel,
       tokens: new Int32Array(rows.length),
       sequence: new Uint32Array(rows.length),
+      groups: new Uint32Array(rows.length),
       position: new Uint32Array(rows.length),
-      ids: Float64Array.from(rows),
+      ids: rows.slice(),
     }
+    const parts = new Map<number, { rows: number[]; places: number[] }>()
     for (let i = 0; i < rows.length; i++) {
-      const row = rows[i] as number
-      const number = this.#shardOf(row)
-      // Awaiting only what is not open yet keeps this loop free of needless turns of the event loop.
-      const shard = this.#open.get(number) ?? (await this.#shard(number))
-      const local = row - shard.firstRow
-      batch.values.set(shard.activations.subarray(local * dModel, (local + 1) * dModel), i * dModel)
-      batch.tokens[i] = shard.tokens[local] as number
-      batch.sequence[i] = shard.sequence[local] as number
-      batch.position[i] = shard.position[local] as number
+      const number = this.#shardOf(rows[i]!)
+      const part = parts.get(number) ?? { rows: [], places: [] }
+      part.rows.push(rows[i]! - this.#contents.shards[number]!.firstRow)
+      part.places.push(i)
+      parts.set(number, part)
+    }
+    for (const [number, part] of parts) {
+      const shard = this.#shard(number)
+      if (this.#verify) await this.#check(number, shard, options)
+      const local = Uint32Array.from(part.rows)
+      await runNative({ signal: options.signal }, 'rows', (job) =>
+        native.readRows(
+          shard.activations,
+          local,
+          Uint32Array.from(part.places),
+          batch.values,
+          inOrder && shard.mapped,
+          job,
+        ),
+      )
+      for (const [i, place] of part.places.entries()) {
+        const row = local[i]!
+        batch.tokens[place] = shard.tokens[row]!
+        batch.sequence[place] = shard.sequence[row]!
+        batch.groups[place] = shard.prompt[row]!
+        batch.position[place] = shard.position[row]!
+      }
+      // Read from front to back, what lies behind is not wanted again.
+      if (inOrder) for (const other of this.#open.keys()) if (other < number) this.#open.delete(other)
     }
     return batch
   }
 
-  /** Rows in their own order within one shard: views instead of copies. Undefined if they are not. */
-  async #readRun(rows: ArrayLike<number>, first: number): Promise<StoreBatch | undefined> {
-    for (let i = 1; i < rows.length; i++) if (rows[i] !== first + i) return undefined
-    const shard = await this.#shard(this.#shardOf(first))
-    const begin = first - shard.firstRow
-    const end = begin + rows.length
-    if (end > shard.rows) return undefined
-    return {
-      values: shard.activations.subarray(begin * this.dModel, end * this.dModel),
-      rows: rows.length,
-      dModel: this.dModel,
-      tokens: shard.tokens.subarray(begin, end),
-      sequence: shard.sequence.subarray(begin, end),
-      position: shard.position.subarray(begin, end),
-      ids: Float64Array.from(rows),
-    }
-  }
-
-  /** Row numbers of one epoch, in runs. */
-  *#order(epoch: number, options: BatchOptions): Generator<Float64Array> {
-    const { shuffle, shuffleRows = 1 << 22 } = options
-    const blocks = Math.ceil(this.rows / blockRows)
-    const rowsOfBlock = (block: number): number => Math.min(blockRows, this.rows - block * blockRows)
-    if (shuffle === undefined) {
-      for (let block = 0; block < blocks; block++)
-        yield Float64Array.from({ length: rowsOfBlock(block) }, (_, i) => block * blockRows + i)
-      return
-    }
-    requireArgument(
-      Number.isSafeInteger(shuffleRows) && shuffleRows > 0,
-      `shuffleRows: found ${shuffleRows}, expected a positive whole number`,
-    )
-    const random = new Random(shuffle).fork(`epoch ${epoch}`)
-    const order = Float64Array.from({ length: blocks }, (_, i) => i)
-    shuffleInPlace(order, random)
-    for (let at = 0; at < blocks;) {
-      let end = at
-      let rows = 0
-      while (end < blocks && (end === at || rows + rowsOfBlock(order[end] as number) <= shuffleRows))
-        rows += rowsOfBlock(order[end++] as number)
-      const run = new Float64Array(rows)
-      let filled = 0
-      for (; at < end; at++) {
-        const block = order[at] as number
-        for (let i = 0; i < rowsOfBlock(block); i++) run[filled++] = block * blockRows + i
-      }
-      shuffleInPlace(run, random)
-      yield run
-    }
-  }
-
   #shardOf(row: number): number {
-    if (!(Number.isSafeInteger(row) && row >= 0 && row < this.rows))
-      throw new PersonascopeError('ERR_INVALID_ARGUMENT', `row ${row} of a store of ${this.rows}`)
+    requireArgument(
+      Number.isSafeInteger(row) && row >= 0 && row < this.rows,
+      `row ${row}: the store has ${this.rows}`,
+    )
+    const { shards } = this.#contents
     let low = 0
-    let high = this.#firstRows.length - 1
+    let high = shards.length - 1
     while (low < high) {
       const middle = (low + high + 1) >> 1
-      if ((this.#firstRows[middle] as number) <= row) low = middle
+      if (shards[middle]!.firstRow <= row) low = middle
       else high = middle - 1
     }
     return low
   }
 
-  readonly #open = new Map<number, Shard>()
-
-  #shard(number: number): Promise<Shard> {
-    let shard = this.#shards.get(number)
+  #shard(number: number): Shard {
+    let shard = this.#open.get(number)
     if (shard === undefined) {
-      shard = this.#openShard(number)
-      this.#shards.set(number, shard)
+      shard = openShard(this.#contents.shards[number]!, this.dModel)
+      this.#open.set(number, shard)
     }
     return shard
   }
 
-  async #openShard(number: number): Promise<Shard> {
-    const entry = this.#index.shards[number]
-    if (entry === undefined) throw new PersonascopeError('ERR_INTERNAL', `no shard ${number}`)
-    const { rows, sha256 } = entry
-    const path = join(this.folder, entry.file)
+  #check(number: number, entry: ShardEntry, options: TaskOptions): Promise<void> {
+    let checking = this.#verified.get(number)
+    if (checking === undefined) {
+      checking = verifyShard(entry, options)
+      this.#verified.set(number, checking)
+      checking.catch(() => this.#verified.delete(number))
+    }
+    return checking
+  }
+}
+
+async function readContents(path: string, partial: boolean): Promise<StoreContents> {
+  const about = await stat(path).catch((error: unknown) => {
+    throw toPersonascopeError(error, path)
+  })
+  if (!about.isDirectory()) return readForeign([path])
+  const names = (await readdir(path)).toSorted()
+  if (names.includes(INDEX_FILE)) return readIndex(path, partial)
+  const files = names.filter((name) => name.endsWith('.safetensors') && !name.startsWith('.'))
+  if (files.length === 0)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${path}: found neither ${INDEX_FILE} nor .safetensors files, expected an activation store`,
+    )
+  return readForeign(files.map((name) => join(path, name)))
+}
+
+async function readIndex(folder: string, partial: boolean): Promise<StoreContents> {
+  const path = join(folder, INDEX_FILE)
+  const index = await readJson(path, indexSchema)
+  requireArgument(
+    index.complete || partial,
+    `${folder}: the activation store is not complete (${index.rows} rows so far)`,
+    'finish it with ActivationStoreWriter.resume, or open it with partial: true',
+  )
+  const shards: ShardEntry[] = []
+  let firstRow = 0
+  for (const { file, rows, sha256 } of index.shards) {
+    shards.push({ path: join(folder, file), rows, firstRow, firstSequence: 0, sha256 })
+    firstRow += rows
+  }
+  if (firstRow !== index.rows)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${path}: rows: found ${index.rows}, but its shards have ${firstRow}`,
+    )
+  const { dModel, sequences, model, hook, metadata } = index
+  return { shards, dModel, sequences, model, hook, metadata, fingerprint: digest(JSON.stringify(index)) }
+}
+
+async function readForeign(paths: readonly string[]): Promise<StoreContents> {
+  const shards: ShardEntry[] = []
+  const files: string[] = []
+  let contents: Pick<StoreContents, 'dModel' | 'model' | 'hook' | 'metadata'> | undefined
+  let firstRow = 0
+  let firstSequence = 0
+  for (const path of paths) {
     const file = SafetensorsFile.open(path)
-    const activations = file.require('activations', [rows, this.dModel])
-    if (activations.dtype !== 'F32')
+    const [rows, dModel] = findActivations(file).shape as [number, number]
+    contents ??= {
+      dModel,
+      model: file.metadata['model'] ?? '',
+      hook: file.metadata['hook'] ?? '',
+      metadata: file.metadata,
+    }
+    if (dModel !== contents.dModel)
       throw new PersonascopeError(
         'ERR_FORMAT',
-        `${path}: tensor 'activations' is of ${activations.dtype}, expected F32`,
+        `${path}: rows of ${dModel} values, expected ${contents.dModel} as in ${basename(paths[0]!)}`,
       )
-    if (this.#verify && (await file.sha256()) !== sha256)
-      throw new PersonascopeError('ERR_FORMAT', `${path}: its SHA-256 is not the one in ${INDEX_FILE}`, {
-        hint: 'the file was changed or damaged; capture the activations again',
-      })
-    const shard: Shard = {
-      file,
-      firstRow: this.#firstRows[number] as number,
-      rows,
-      activations: file.view('activations') as Float32Array,
-      tokens: file.i32('tokens', [rows]),
-      position: file.u32('position', [rows]),
-      sequence: expandOffsets(path, file.u32('sequences'), file.u32('offsets'), rows),
-    }
-    this.#open.set(number, shard)
-    return shard
+    shards.push({ path, rows, firstRow, firstSequence })
+    firstRow += rows
+    firstSequence += countSequences(file, rows)
+    const { size, mtimeMs } = await stat(path)
+    files.push(JSON.stringify([basename(path), size, mtimeMs]))
   }
+  return { ...contents!, shards, sequences: firstSequence, fingerprint: digest(files.join('\n')) }
 }
 
-function expandOffsets(
-  path: string,
-  sequences: Uint32Array,
-  offsets: Uint32Array,
-  rows: number,
-): Uint32Array {
-  const good =
-    offsets.length === sequences.length + 1 &&
-    offsets[0] === 0 &&
-    offsets[sequences.length] === rows &&
-    offsets.every((offset, i) => i === 0 || offset >= (offsets[i - 1] as number))
-  if (!good)
-    throw new PersonascopeError('ERR_FORMAT', `${path}: tensor 'offsets' does not divide its ${rows} rows`)
-  const expanded = new Uint32Array(rows)
-  for (let i = 0; i < sequences.length; i++)
-    expanded.fill(sequences[i] as number, offsets[i] as number, offsets[i + 1] as number)
-  return expanded
-}
-
-/** Fisher and Yates. */
-function shuffleInPlace(values: Float64Array, random: Random): void {
-  for (let i = values.length - 1; i > 0; i--) {
-    const j = random.integer(i + 1)
-    const value = values[i] as number
-    values[i] = values[j] as number
-    values[j] = value
-  }
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
 }
 
 function concatenate(parts: readonly Float64Array[], length: number): Float64Array {

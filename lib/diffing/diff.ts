@@ -10,7 +10,16 @@ export interface DiffOptions extends TaskOptions {
   seed?: number
   /** Of the interval. Default 0.95. */
   confidence?: number
+  /**
+   * Of the p-values: 'paired' is Student's t on the change of each prompt, 'welch' Welch's t, prompts of different models
+   * taken as independent, 'permutation' exchanges before and after within prompts at random. Default 'paired'.
+   */
+  test?: DiffTest
+  /** Default 10 000; the least p-value is 1 / (permutations + 1). */
+  permutations?: number
 }
+
+export type DiffTest = 'paired' | 'welch' | 'permutation'
 
 /** What changed in one latent. NaN where statistics had no groups (interval, p, q) or the latent was never active. */
 export interface LatentChange {
@@ -26,7 +35,7 @@ export interface LatentChange {
   /** Percentile bootstrap over prompts. */
   low: number
   high: number
-  /** Two-sided, Student's t on delta / standardError with (prompts − 1) degrees of freedom. */
+  /** Two-sided, by the test asked for. */
   pValue: number
   /** Benjamini–Hochberg over the alive latents. */
   qValue: number
@@ -56,16 +65,16 @@ export class LatentDiff {
   /** All latents by falling delta, and by rising delta; equal ones by lower index. */
   readonly descending: Uint32Array
   readonly ascending: Uint32Array
-  readonly #means: { before: Float64Array; after: Float64Array }
-  readonly #shares: { before: Float64Array; after: Float64Array }
+  /** Mean activation over all rows; `after` averaged over the models after. */
+  readonly meanBefore: Float64Array
+  readonly meanAfter: Float64Array
+  /** Share of rows in which each was active. */
+  readonly shareBefore: Float64Array
+  readonly shareAfter: Float64Array
   #ranks: Uint32Array | undefined
 
   /** @internal Use {@link diffLatents}. */
-  constructor(
-    found: NativeLatentDiff,
-    means: { before: Float64Array; after: Float64Array },
-    shares: { before: Float64Array; after: Float64Array },
-  ) {
+  constructor(found: NativeLatentDiff) {
     this.latents = found.delta.length
     this.groups = found.groups
     this.alive = found.alive
@@ -78,8 +87,10 @@ export class LatentDiff {
     this.qValue = found.qValue
     this.descending = found.descending
     this.ascending = found.ascending
-    this.#means = means
-    this.#shares = shares
+    this.meanBefore = found.meanBefore
+    this.meanAfter = found.meanAfter
+    this.shareBefore = found.shareBefore
+    this.shareAfter = found.shareAfter
   }
 
   /** The `count` latents of largest increase. */
@@ -121,10 +132,10 @@ export class LatentDiff {
       high: this.high[index]!,
       pValue: this.pValue[index]!,
       qValue: this.qValue[index]!,
-      meanBefore: this.#means.before[index]!,
-      meanAfter: this.#means.after[index]!,
-      shareBefore: this.#shares.before[index]!,
-      shareAfter: this.#shares.after[index]!,
+      meanBefore: this.meanBefore[index]!,
+      meanAfter: this.meanAfter[index]!,
+      shareBefore: this.shareBefore[index]!,
+      shareAfter: this.shareAfter[index]!,
     }
   }
 }
@@ -145,6 +156,8 @@ export async function diffLatents(
     resamples: options.bootstrap ?? 2000,
     confidence: options.confidence ?? 0.95,
     seed: options.seed ?? 0,
+    test: options.test ?? 'paired',
+    permutations: options.permutations ?? 10_000,
   }
   const found = await runNative(options, 'latents', (job) =>
     native.diffLatents(
@@ -154,21 +167,27 @@ export async function diffLatents(
       job,
     ),
   )
-  return new LatentDiff(
-    found,
-    { before: before.mean(), after: average(models.map((model) => model.mean())) },
-    { before: shareOf(before), after: average(models.map(shareOf)) },
-  )
+  return new LatentDiff(found)
 }
 
-/** Share of rows in which each latent was active. */
-function shareOf(stats: LatentStats): Float64Array {
-  const { rows } = stats
-  return stats.activeCount.map((count) => count / rows)
-}
-
-function average(arrays: readonly Float64Array[]): Float64Array {
-  const mean = new Float64Array(arrays[0]?.length ?? 0)
-  for (const values of arrays) for (let i = 0; i < mean.length; i++) mean[i]! += values[i]! / arrays.length
-  return mean
+/** Change of mean activation of chosen latents in each model after: one array a model, in the order of `latents`. */
+export function latentSignatures(
+  before: LatentStats,
+  after: readonly LatentStats[],
+  latents: readonly number[],
+): Float64Array[] {
+  const base = before.mean()
+  for (const latent of latents)
+    requireArgument(
+      Number.isInteger(latent) && latent >= 0 && latent < before.latents,
+      `latent ${latent}: the SAE has ${before.latents}`,
+    )
+  return after.map((stats) => {
+    requireArgument(
+      stats.latents === before.latents,
+      `statistics of ${stats.latents} and of ${before.latents} latents cannot be compared`,
+    )
+    const mean = stats.mean()
+    return Float64Array.from(latents, (latent) => mean[latent]! - base[latent]!)
+  })
 }

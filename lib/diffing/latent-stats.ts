@@ -1,8 +1,9 @@
-import { requireArgument } from '../core/errors.js'
+import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeLatentStats } from '../native.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
+import { readStats, writeStats } from './stats-file.js'
 
 /** Activations to collect statistics over; CapturedActivations and the batches of an ActivationStore fit. */
 export interface ActivationBatch {
@@ -14,6 +15,8 @@ export interface ActivationBatch {
   sequence?: Uint32Array | undefined
   /** A number of each row, kept with examples. Default: the running number of the row. */
   ids?: Float64Array | undefined
+  /** [rows]: rows that count, not 0; the others are not encoded. Default: all. */
+  mask?: Uint8Array | undefined
 }
 
 export interface LatentStatsOptions {
@@ -21,6 +24,8 @@ export interface LatentStatsOptions {
   examples?: number
   /** Of each group only its best row is kept as an example. Default false. */
   distinctGroups?: boolean
+  /** Latents that examples are kept of. Default: all. */
+  exampleLatents?: Uint32Array | readonly number[] | undefined
   /** Keep sums per group, for intervals over prompts. Needs groups with every batch. Default false. */
   perGroup?: boolean
 }
@@ -35,19 +40,24 @@ export interface LatentExample {
 
 /**
  * Per latent over a stream of rows: rows seen, Σ, Σ², rows active, maximum; where asked the rows of largest value and
- * the sums per group. fp64, in the order of the rows: neither batch split nor threads change a bit.
+ * the sums per group. Sums are exact and rounded when read: the same rows give the same bits whatever their order, the
+ * batches, the threads, and the parts that were merged.
  */
 export class LatentStats {
   readonly latents: number
-  readonly options: Readonly<Required<LatentStatsOptions>>
+  readonly options: Readonly<Required<Omit<LatentStatsOptions, 'exampleLatents'>>> & {
+    readonly exampleLatents: Uint32Array | undefined
+  }
   readonly #native: NativeLatentStats
 
   constructor(latents: number, options: LatentStatsOptions = {}) {
     this.latents = latents
+    const watched = options.exampleLatents
     this.options = {
       examples: options.examples ?? 0,
       distinctGroups: options.distinctGroups ?? false,
       perGroup: options.perGroup ?? false,
+      exampleLatents: watched === undefined ? undefined : Uint32Array.from(watched).toSorted(),
     }
     this.#native = callNative(() => new native.LatentStats({ latents, ...this.options }))
   }
@@ -77,9 +87,10 @@ export class LatentStats {
 
   /** Encodes a batch and adds it. Where it fails or is aborted, rows of the batch may have been added. */
   async addActivations(sae: Sae, batch: ActivationBatch, options?: TaskOptions): Promise<void> {
-    const groups = batch.groups ?? batch.sequence
+    const chosen = batch.mask === undefined ? batch : maskedBatch(batch, sae.dModel, batch.mask)
+    const groups = chosen.groups ?? chosen.sequence
     await runNative(options, 'tokens', (job) =>
-      sae.native.encodeInto(this.#native, batch.values, groups, batch.ids, job),
+      sae.native.encodeInto(this.#native, chosen.values, groups, chosen.ids, job),
     )
   }
 
@@ -93,10 +104,57 @@ export class LatentStats {
   }
 
   /** New statistics over the rows of all; they must have the same latents and options. */
-  static merge(first: LatentStats, ...others: LatentStats[]): LatentStats {
+  static async merge(all: readonly LatentStats[], options?: TaskOptions): Promise<LatentStats> {
+    const [first] = all
+    requireArgument(first !== undefined, 'statistics to merge: found none')
     const merged = new LatentStats(first.latents, first.options)
-    for (const stats of [first, ...others]) callNative(() => merged.#native.merge(stats.#native))
+    for (const stats of all)
+      await runNative(options, 'statistics', (job) => merged.#native.merge(stats.#native, job))
     return merged
+  }
+
+  /**
+   * Writes everything to a safetensors file, beside and renamed: merging what was loaded gives the same bits. `extra` is
+   * kept in its metadata.
+   */
+  async save(
+    path: string,
+    options: TaskOptions & { extra?: Readonly<Record<string, string>> } = {},
+  ): Promise<void> {
+    const { extra = {}, ...task } = options
+    const state = await runNative({ signal: task.signal }, 'latents', (job) => this.#native.state(job))
+    await writeStats(
+      path,
+      {
+        options: { latents: this.latents, ...this.options },
+        state,
+        figures: { sum: this.sum, sumOfSquares: this.sumOfSquares },
+        extra,
+      },
+      task,
+    )
+  }
+
+  /** Reads what `save` wrote. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file and what is wrong. */
+  static async load(path: string, options: TaskOptions = {}): Promise<LatentStats> {
+    return (await LatentStats.loadWithExtra(path, options)).stats
+  }
+
+  /** As `load`, with the `extra` that was saved. */
+  static async loadWithExtra(
+    path: string,
+    options: TaskOptions = {},
+  ): Promise<{ stats: LatentStats; extra: Readonly<Record<string, string>> }> {
+    const saved = await readStats(path, options)
+    try {
+      const stats = new LatentStats(saved.options.latents, saved.options)
+      await runNative(options, 'latents', (job) => stats.#native.restore(saved.state, job))
+      return { stats, extra: saved.extra }
+    } catch (error) {
+      const failure = toPersonascopeError(error)
+      if (failure.code === 'ERR_ABORTED') throw failure
+      throw new PersonascopeError('ERR_FORMAT', `${path}: ${failure.message}`, { cause: error })
+    }
   }
 
   /** Rows seen. */
@@ -146,4 +204,29 @@ export class LatentStats {
   get native(): NativeLatentStats {
     return this.#native
   }
+}
+
+/** The rows of a batch whose mask is not 0, copied. */
+function maskedBatch(batch: ActivationBatch, dModel: number, mask: Uint8Array): ActivationBatch {
+  const rows = batch.values.length / dModel
+  requireArgument(mask.length === rows, `mask: found ${mask.length} values, expected ${rows}`)
+  const kept = mask.reduce((count, one) => count + (one === 0 ? 0 : 1), 0)
+  if (kept === rows) return batch
+  const pick = <Values extends Uint32Array | Float64Array>(
+    values: Values | undefined,
+  ): Values | undefined => {
+    if (values === undefined) return undefined
+    requireArgument(values.length === rows, `found ${values.length} groups or ids, expected ${rows}`)
+    return values.filter((_, row) => mask[row] !== 0) as Values
+  }
+  const values = new Float32Array(kept * dModel)
+  let at = 0
+  for (let row = 0; row < rows;) {
+    let end = row
+    while (end < rows && mask[end] !== 0) end++
+    values.set(batch.values.subarray(row * dModel, end * dModel), at * dModel)
+    at += end - row
+    row = end + 1
+  }
+  return { values, groups: pick(batch.groups), sequence: pick(batch.sequence), ids: pick(batch.ids) }
 }

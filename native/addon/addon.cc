@@ -45,6 +45,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   initialise_tensor(env, exports);
   initialise_safetensors(env, exports);
   initialise_sae(env, exports);
+  initialise_activation_rows(env, exports);
   initialise_latent_stats(env, exports);
   initialise_rows(env, exports);
   initialise_transformer(env, exports);

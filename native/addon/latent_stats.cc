@@ -2,7 +2,9 @@
 #include "native/addon/latent_stats.h"
 
 #include <algorithm>
+#include <mutex>
 #include <string>
+#include <type_traits>
 
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
@@ -31,7 +33,9 @@ Napi::Function LatentStatsClass::define(Napi::Env env) {
   return DefineClass(
       env, "LatentStats",
       {InstanceMethod("add", &LatentStatsClass::add), InstanceMethod("merge", &LatentStatsClass::merge),
-       InstanceMethod("rows", &LatentStatsClass::rows), InstanceMethod("array", &LatentStatsClass::array),
+       InstanceMethod("state", &LatentStatsClass::state),
+       InstanceMethod("restore", &LatentStatsClass::restore), InstanceMethod("rows", &LatentStatsClass::rows),
+       InstanceMethod("array", &LatentStatsClass::array),
        InstanceMethod("examples", &LatentStatsClass::examples),
        InstanceMethod("groupRows", &LatentStatsClass::group_rows),
        InstanceMethod("groupSums", &LatentStatsClass::group_sums)});
@@ -45,6 +49,13 @@ LatentStatsClass::LatentStatsClass(const Napi::CallbackInfo& info) : ObjectWrap(
     options.examples = whole_number(given.Get("examples"), "examples", 0, 4096);
     options.distinct_groups = given.Get("distinctGroups").ToBoolean();
     options.per_group = given.Get("perGroup").ToBoolean();
+    const Napi::Value watched = given.Get("exampleLatents");
+    if (!watched.IsUndefined()) {
+      const auto latents = typed_array<std::uint32_t>(watched, "exampleLatents");
+      require(latents.size > 0, ErrorCode::invalid_argument,
+              "exampleLatents: empty; leave it out for all latents");
+      options.example_latents.assign(latents.data, latents.data + latents.size);
+    }
     shared_ = std::make_shared<SharedStats>(options);
     info.This().As<Napi::Object>().TypeTag(&kStatsTag);
   });
@@ -75,19 +86,86 @@ Napi::Value LatentStatsClass::add(const Napi::CallbackInfo& info) {
   });
 }
 
-// merge(other)
+// merge(other, options)
 Napi::Value LatentStatsClass::merge(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
     const auto other = of(info[0], "other");
-    const HeldStats mine(shared_);
-    if (other == shared_) {
-      const LatentStats copy = other->stats;
-      mine.stats().merge(copy);
-    } else {
-      const HeldStats theirs(other);
-      mine.stats().merge(theirs.stats());
-    }
-    return info.Env().Undefined();
+    auto mine = std::make_shared<HeldStats>(shared_);
+    auto theirs = other == shared_ ? mine : std::make_shared<HeldStats>(other);
+    return start_job(env, info[1], {}, [mine, theirs](JobContext& job) -> Finish {
+      job.check();
+      mine->stats().merge(theirs->stats());
+      return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
+    });
+  });
+}
+
+namespace {
+
+// Calls visit(name, vector) for every array of a state; the names are those of native.ts.
+template <class State, class Visit>
+void each_array(State& state, const Visit& visit) {
+  visit("sum", state.sum);
+  visit("squares", state.squares);
+  visit("active", state.active);
+  visit("max", state.max);
+  visit("wideLatents", state.wide_latents);
+  visit("wideSums", state.wide_sums);
+  visit("wideSquares", state.wide_squares);
+  visit("groups", state.groups);
+  visit("groupRows", state.group_rows);
+  visit("partBegin", state.part_begin);
+  visit("partGroups", state.part_groups);
+  visit("parts", state.parts);
+  visit("exampleCounts", state.example_counts);
+  visit("exampleValues", state.example_values);
+  visit("exampleGroups", state.example_groups);
+  visit("exampleIds", state.example_ids);
+}
+
+}  // namespace
+
+// state(options): {rows, sum, squares, ...} — everything, as typed arrays
+Napi::Value LatentStatsClass::state(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto held = std::make_shared<HeldStats>(shared_);
+    return start_job(env, info[0], {}, [held](JobContext& job) -> Finish {
+      job.check();
+      auto state = std::make_shared<LatentStatsState>(held->stats().state());
+      return [state](Napi::Env end) -> Napi::Value {
+        auto result = Napi::Object::New(end);
+        result.Set("rows", static_cast<double>(state->rows));
+        each_array(*state, [&](const char* name, auto& values) {
+          result.Set(name, to_typed_array(end, std::move(values)));
+        });
+        return result;
+      };
+    });
+  });
+}
+
+// restore(state, options): becomes what state() gave; the options given to the constructor must be those it
+// had
+Napi::Value LatentStatsClass::restore(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const auto given = object(info[0], "state");
+    auto state = std::make_shared<LatentStatsState>();
+    state->rows = whole_number(given.Get("rows"), "rows", 0, 1ull << 53);
+    // Copied here: the arrays may lie in a mapped file or be written to meanwhile.
+    each_array(*state, [&](const char* name, auto& values) {
+      using Element = typename std::remove_reference_t<decltype(values)>::value_type;
+      const auto array = typed_array<Element>(given.Get(name), name);
+      values.assign(array.data, array.data + array.size);
+    });
+    auto held = std::make_shared<HeldStats>(shared_);
+    return start_job(env, info[1], {}, [held, state](JobContext& job) -> Finish {
+      job.check();
+      held->stats() = LatentStats(held->stats().options(), std::move(*state));
+      return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
+    });
   });
 }
 
@@ -98,17 +176,26 @@ Napi::Value LatentStatsClass::rows(const Napi::CallbackInfo& info) {
   });
 }
 
-// array('sum' | 'sumOfSquares' | 'activeCount' | 'max'): a copy, one value a latent
+// array('sum' | 'sumOfSquares' | 'activeCount' | 'max'): one value a latent
 Napi::Value LatentStatsClass::array(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const HeldStats held(shared_);
+    const LatentStats& stats = held.stats();
+    const std::size_t latents = stats.options().latents;
     const std::string name = text(info[0], "name");
-    if (name == "max") return to_typed_array(info.Env(), std::vector<float>(held.stats().max()));
-    if (name == "sum") return to_typed_array(info.Env(), std::vector<double>(held.stats().sum()));
-    if (name == "sumOfSquares")
-      return to_typed_array(info.Env(), std::vector<double>(held.stats().sum_of_squares()));
-    require(name == "activeCount", ErrorCode::invalid_argument, "latent statistics have no '" + name + "'");
-    return to_typed_array(info.Env(), std::vector<double>(held.stats().active_count()));
+    if (name == "max") {
+      std::vector<float> values(latents);
+      for (std::size_t l = 0; l < latents; ++l) values[l] = stats.max(l);
+      return to_typed_array(info.Env(), std::move(values));
+    }
+    require(name == "sum" || name == "sumOfSquares" || name == "activeCount", ErrorCode::invalid_argument,
+            "latent statistics have no '" + name + "'");
+    std::vector<double> values(latents);
+    for (std::size_t l = 0; l < latents; ++l)
+      values[l] = name == "sum"            ? stats.sum(l)
+                  : name == "sumOfSquares" ? stats.sum_of_squares(l)
+                                           : stats.active_count(l);
+    return to_typed_array(info.Env(), std::move(values));
   });
 }
 
@@ -160,15 +247,13 @@ Napi::Value LatentStatsClass::group_sums(const Napi::CallbackInfo& info) {
     const HeldStats held(shared_);
     const auto latent =
         static_cast<std::uint32_t>(whole_number(info[0], "latent", 0, held.stats().options().latents - 1));
-    const auto& all = held.stats().group_sums();
-    auto entry =
-        std::lower_bound(all.begin(), all.end(), latent,
-                         [](const GroupSum& sum, std::uint32_t wanted) { return sum.latent < wanted; });
+    std::vector<GroupSum> entries;
+    if (held.stats().options().per_group) held.stats().group_sums().of(latent, entries);
     std::vector<std::uint32_t> groups;
     std::vector<double> sums;
-    for (; entry != all.end() && entry->latent == latent; ++entry) {
-      groups.push_back(entry->group);
-      sums.push_back(entry->sum);
+    for (const GroupSum& entry : entries) {
+      groups.push_back(entry.group);
+      sums.push_back(entry.sum);
     }
     auto result = Napi::Object::New(env);
     result.Set("groups", to_typed_array(env, std::move(groups)));
@@ -179,7 +264,15 @@ Napi::Value LatentStatsClass::group_sums(const Napi::CallbackInfo& info) {
 
 namespace {
 
-// diffLatents(before, after[], {resamples, confidence, seed}, options)
+DiffTest parse_test(const std::string& name) {
+  if (name == "paired") return DiffTest::paired;
+  if (name == "welch") return DiffTest::welch;
+  require(name == "permutation", ErrorCode::invalid_argument,
+          "test: found '" + name + "', expected 'paired', 'welch' or 'permutation'");
+  return DiffTest::permutation;
+}
+
+// diffLatents(before, after[], {resamples, confidence, seed, test, permutations}, options)
 Napi::Value diff(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -189,6 +282,8 @@ Napi::Value diff(const Napi::CallbackInfo& info) {
     settings.resamples = whole_number(given.Get("resamples"), "bootstrap", 0, 100000);
     settings.confidence = number(given.Get("confidence"), "confidence");
     settings.seed = whole_number(given.Get("seed"), "seed", 0, 1ull << 53);
+    settings.test = parse_test(text(given.Get("test"), "test"));
+    settings.permutations = whole_number(given.Get("permutations"), "permutations", 1, 1000000);
     std::vector<std::shared_ptr<SharedStats>> all = {LatentStatsClass::of(info[0], "before")};
     const auto list = info[1].As<Napi::Array>();
     for (std::uint32_t i = 0; i < list.Length(); ++i)
@@ -200,7 +295,12 @@ Napi::Value diff(const Napi::CallbackInfo& info) {
           all.begin() + static_cast<std::ptrdiff_t>(i))
         holds->push_back(std::make_unique<HeldStats>(all[i]));
     return start_job(env, info[3], {}, [all, holds, settings](JobContext& job) mutable -> Finish {
-      settings.check = [&job] { job.check(); };
+      std::mutex reporting;
+      settings.progress = [&](std::size_t done, std::size_t total) {
+        job.check();
+        const std::lock_guard lock(reporting);
+        job.progress(static_cast<double>(done), static_cast<double>(total));
+      };
       std::vector<const LatentStats*> after;
       for (std::size_t i = 1; i < all.size(); ++i) after.push_back(&all[i]->stats);
       auto found = std::make_shared<LatentDiff>(diff_latents(all[0]->stats, after, settings));
@@ -213,6 +313,10 @@ Napi::Value diff(const Napi::CallbackInfo& info) {
         result.Set("high", to_typed_array(end, std::move(found->high)));
         result.Set("pValue", to_typed_array(end, std::move(found->p_value)));
         result.Set("qValue", to_typed_array(end, std::move(found->q_value)));
+        result.Set("meanBefore", to_typed_array(end, std::move(found->mean_before)));
+        result.Set("meanAfter", to_typed_array(end, std::move(found->mean_after)));
+        result.Set("shareBefore", to_typed_array(end, std::move(found->share_before)));
+        result.Set("shareAfter", to_typed_array(end, std::move(found->share_after)));
         result.Set("descending", to_typed_array(end, std::move(found->descending)));
         result.Set("ascending", to_typed_array(end, std::move(found->ascending)));
         result.Set("groups", static_cast<double>(found->groups));

@@ -41,6 +41,8 @@ class LatentStatsClass : public Napi::ObjectWrap<LatentStatsClass> {
  private:
   Napi::Value add(const Napi::CallbackInfo& info);
   Napi::Value merge(const Napi::CallbackInfo& info);
+  Napi::Value state(const Napi::CallbackInfo& info);
+  Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);
   Napi::Value array(const Napi::CallbackInfo& info);
   Napi::Value examples(const Napi::CallbackInfo& info);

@@ -90,12 +90,14 @@ describe('statistics', () => {
       groups: groups.subarray(rows / 2),
       ids,
     })
-    const merged = LatentStats.merge(first, second)
+    const merged = await LatentStats.merge([first, second])
     expect(merged.rows).toBe(rows)
     expect(first.rows).toBe(rows / 2)
     expect(merged.examples(5)).toEqual(whole.examples(5))
+    expect(merged.sum).toEqual(whole.sum)
+    expect(merged.sumOfSquares).toEqual(whole.sumOfSquares)
     for (let latent = 0; latent < latents; latent++)
-      expect(merged.sum[latent]).toBeCloseTo(whole.sum[latent]!, 9)
+      expect(merged.groupSums(latent)).toEqual(whole.groupSums(latent))
   })
 
   test('distinct groups keep one row a document', async () => {
@@ -123,7 +125,11 @@ describe('statistics', () => {
       new LatentStats(latents + 1).addActivations(sae, { values: activations(1, 0) }),
     ).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
     expect(() => new LatentStats(latents, { examples: 5000 })).toThrow(/examples/)
-    expect(() => LatentStats.merge(new LatentStats(3), new LatentStats(4))).toThrow(/options/)
+    await expect(LatentStats.merge([new LatentStats(3), new LatentStats(4)])).rejects.toThrow(/options/)
+    await expect(LatentStats.merge([])).rejects.toThrow(/found none/)
+    await expect(
+      LatentStats.collect(sae, { values: activations(1, 0), mask: new Uint8Array(3) }),
+    ).rejects.toThrow(/mask: found 3 values, expected 200/)
     // Two calls at once on one object: the second is refused, nothing is torn.
     const stats = new LatentStats(latents)
     const large = new Float32Array(500 * rows * dModel).fill(1)

@@ -1,6 +1,7 @@
 #include "native/kernels/latent_stats/difference.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -8,8 +9,10 @@
 #include <string>
 
 #include "native/core/error.h"
-#include "native/core/random.h"
 #include "native/core/thread_pool.h"
+#include "native/kernels/latent_stats/bootstrap.h"
+#include "native/kernels/latent_stats/resample.h"
+#include "native/kernels/latent_stats/student.h"
 
 namespace personascope {
 
@@ -17,73 +20,24 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// Continued fraction of the incomplete beta function (Lentz; Numerical Recipes 6.4).
-double beta_fraction(double a, double b, double x) {
-  constexpr double kTiny = 1e-300;
-  const auto away = [](double v) { return std::fabs(v) < kTiny ? kTiny : v; };
-  double c = 1, d = 1 / away(1 - (a + b) * x / (a + 1)), h = d;
-  for (int m = 1; m <= 500; ++m) {
-    const double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
-    d = 1 / away(1 + even * d);
-    c = away(1 + even / c);
-    h *= d * c;
-    const double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
-    d = 1 / away(1 + odd * d);
-    c = away(1 + odd / c);
-    h *= d * c;
-    if (std::fabs(d * c - 1) < 1e-15) break;
-  }
-  return h;
-}
-
-double regularised_beta(double a, double b, double x) {
-  if (x <= 0) return 0;
-  if (x >= 1) return 1;
-  const double front =
-      std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x));
-  return x < (a + 1) / (a + b + 2) ? front * beta_fraction(a, b, x) / a
-                                   : 1 - front * beta_fraction(b, a, 1 - x) / b;
-}
-
-// Linear interpolation between order statistics; reorders `values`.
-double quantile(std::vector<double>& values, double share) {
-  const double at = share * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::ptrdiff_t>(std::floor(at));
-  std::nth_element(values.begin(), values.begin() + below, values.end());
-  const double low = values[static_cast<std::size_t>(below)], part = at - std::floor(at);
-  if (part == 0) return low;
-  return low + part * (*std::min_element(values.begin() + below + 1, values.end()) - low);
-}
-
 // One model's statistics with its groups numbered 0 ... groups - 1 in common with the other models.
 struct Model {
   const LatentStats* stats = nullptr;
-  double weight = 0;                    // its share in delta; the model before has -1
-  std::vector<double> group_rows;       // [groups]
-  std::vector<std::uint32_t> dense_of;  // per group sum: the number of its group
-  std::vector<std::size_t> begin;       // [latents + 1] into the group sums
-  std::vector<double> resampled_rows;   // [resamples]
-  double mean(std::size_t latent) const { return stats->sum()[latent] / static_cast<double>(stats->rows()); }
+  double weight = 0;  // its share in delta; the model before has -1
+  double rows = 0;
+  const GroupSums* sums = nullptr;
+  std::vector<double> group_rows;      // [groups]
+  std::vector<double> resample_scale;  // [resamples]: weight / rows drawn
 };
 
-// [groups, resamples]: how often a group was drawn.
-std::vector<std::uint16_t> draw(std::size_t groups, const LatentDiffOptions& options) {
-  require(groups * options.resamples <= std::size_t{1} << 31, ErrorCode::invalid_argument,
-          "diff: " + std::to_string(groups) + " groups x " + std::to_string(options.resamples) +
-              " resamples is more than 2^31; ask for fewer resamples");
-  std::vector<std::uint16_t> drawn(groups * options.resamples);
-  parallel_for(options.resamples, 16, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t r = begin; r < end; ++r) {
-      const Philox random(options.seed, r);
-      for (std::size_t i = 0; i < groups; ++i) {
-        const auto group = static_cast<std::size_t>(random.uniform(i) * static_cast<double>(groups));
-        std::uint16_t& count = drawn[group * options.resamples + r];
-        if (count < 65535) ++count;
-      }
-    }
-  });
-  return drawn;
-}
+// Memory of one thread.
+struct Scratch {
+  std::vector<double> influence;  // [groups]
+  std::vector<double> of_model;   // [groups]
+  std::vector<GroupSum> entries;
+  std::vector<double> sums, resampled, deltas, quantiles;
+  std::vector<const std::uint16_t*> counts;
+};
 
 class Clusters {
  public:
@@ -92,91 +46,180 @@ class Clusters {
     std::map<std::uint32_t, std::uint32_t> number;
     for (const Model& model : models)
       for (const auto& [group, rows] : model.stats->group_rows()) number.emplace(group, 0);
-    for (auto& [group, dense] : number) dense = static_cast<std::uint32_t>(groups_++);
+    for (auto& [group, dense] : number) {
+      dense = static_cast<std::uint32_t>(numbers_.size());
+      numbers_.push_back(group);
+    }
     for (Model& model : models) {
-      model.group_rows.assign(groups_, 0);
+      model.sums = &model.stats->group_sums();
+      model.group_rows.assign(groups(), 0);
       for (const auto& [group, rows] : model.stats->group_rows())
         model.group_rows[number[group]] = static_cast<double>(rows);
-      const auto& sums = model.stats->group_sums();
-      model.begin.assign(model.stats->options().latents + 1, 0);
-      for (const GroupSum& entry : sums) {
-        ++model.begin[entry.latent + 1];
-        model.dense_of.push_back(number[entry.group]);
-      }
-      std::partial_sum(model.begin.begin(), model.begin.end(), model.begin.begin());
     }
-    if (groups_ < 2) return;
-    drawn_ = draw(groups_, options);
-    for (Model& model : models) {
-      model.resampled_rows.assign(options.resamples, 0);
-      for (std::size_t g = 0; g < groups_; ++g)
-        for (std::size_t r = 0; r < options.resamples; ++r)
-          model.resampled_rows[r] += drawn_[g * options.resamples + r] * model.group_rows[g];
-    }
+    if (groups() < 2) return;
+    if (options.resamples) draw();
+    if (options.test == DiffTest::permutation)
+      signs_ = draw_signs(groups(), options.permutations, options.seed);
   }
-  std::size_t groups() const { return groups_; }
+  std::size_t groups() const { return numbers_.size(); }
 
-  void test(std::size_t latent, LatentDiff& out) const {
-    const double n = static_cast<double>(groups_);
-    // Influence of each group on delta; they sum to 0.
-    std::vector<double> influence(groups_, 0.0);
+  void test(std::size_t latent, LatentDiff& out, Scratch& scratch) const {
+    scratch.influence.assign(groups(), 0.0);
+    if (table_.resamples) scratch.deltas.assign(table_.resamples, 0.0);
+    const double n = static_cast<double>(groups());
+    double welch_variance = 0, welch_denominator = 0;
+    // The change that each group brings; without centring, for exchanging within it.
+    std::vector<double>& change = scratch.of_model;
+    if (options_.test == DiffTest::permutation) change.assign(groups(), 0.0);
     for (const Model& model : models_) {
-      const double mean = model.mean(latent), scale = model.weight / static_cast<double>(model.stats->rows());
-      for (std::size_t g = 0; g < groups_; ++g) influence[g] -= scale * mean * model.group_rows[g];
-      for (std::size_t e = model.begin[latent]; e < model.begin[latent + 1]; ++e)
-        influence[model.dense_of[e]] += scale * model.stats->group_sums()[e].sum;
-    }
-    double squares = 0;
-    for (double value : influence) squares += value * value;
-    const double error = std::sqrt(squares * n / (n - 1)), delta = out.delta[latent];
-    out.standard_error[latent] = error;
-    out.p_value[latent] = error > 0 ? student_p(delta / error, n - 1) : delta == 0 ? 1.0 : 0.0;
-    if (!options_.resamples) return;
-    std::vector<double> deltas(options_.resamples, 0.0), sums(options_.resamples);
-    for (const Model& model : models_) {
-      std::fill(sums.begin(), sums.end(), 0.0);
-      for (std::size_t e = model.begin[latent]; e < model.begin[latent + 1]; ++e) {
-        const double sum = model.stats->group_sums()[e].sum;
-        const std::uint16_t* drawn = drawn_.data() + model.dense_of[e] * options_.resamples;
-        for (std::size_t r = 0; r < options_.resamples; ++r) sums[r] += drawn[r] * sum;
+      read(model, latent, scratch);
+      const double scale = model.weight / model.rows, mean = model.stats->sum(latent) / model.rows;
+      if (options_.test == DiffTest::welch) {
+        std::vector<double>& own = scratch.of_model;
+        own.assign(groups(), 0.0);
+        centre(model, mean, scale, scratch, own);
+        const double variance = sum_of_squares(own) * n / (n - 1);
+        welch_variance += variance;
+        welch_denominator += variance * variance / (n - 1);
       }
-      // A draw may hold no row of a model; it says nothing then.
-      for (std::size_t r = 0; r < options_.resamples; ++r)
-        deltas[r] += model.resampled_rows[r] > 0 ? model.weight * sums[r] / model.resampled_rows[r] : kNaN;
+      if (options_.test == DiffTest::permutation)
+        for (std::size_t e = 0; e < scratch.entries.size(); ++e)
+          change[scratch.entries[e].group] += scale * scratch.entries[e].sum;
+      centre(model, mean, scale, scratch, scratch.influence);
+      if (table_.resamples) resample(model, scratch);
     }
-    deltas.erase(std::remove_if(deltas.begin(), deltas.end(), [](double v) { return std::isnan(v); }),
-                 deltas.end());
-    if (deltas.empty()) return;
+    const double error = options_.test == DiffTest::welch
+                             ? std::sqrt(welch_variance)
+                             : std::sqrt(sum_of_squares(scratch.influence) * n / (n - 1));
+    const double delta = out.delta[latent];
+    out.standard_error[latent] = error;
+    if (options_.test == DiffTest::permutation)
+      out.p_value[latent] = permute(scratch);
+    else if (error > 0)
+      out.p_value[latent] = student_p(delta / error, options_.test == DiffTest::welch
+                                                         ? welch_variance * welch_variance / welch_denominator
+                                                         : n - 1);
+    else
+      out.p_value[latent] = delta == 0 ? 1.0 : 0.0;
+    if (!table_.resamples) return;
     const double tail = (1 - options_.confidence) / 2;
-    out.low[latent] = quantile(deltas, tail);
-    out.high[latent] = quantile(deltas, 1 - tail);
+    quantile_pair(scratch.deltas.data(), table_.resamples, tail, 1 - tail, out.low[latent], out.high[latent],
+                  scratch.quantiles);
   }
 
  private:
+  void draw() {
+    table_ = draw_bootstrap(groups(), options_.resamples, options_.seed);
+    std::vector<bool> keep(table_.resamples, true);
+    for (Model& model : models_) {
+      model.resample_scale.assign(table_.resamples, 0.0);
+      for (std::size_t g = 0; g < groups(); ++g)
+        for (std::size_t r = 0; r < table_.resamples; ++r)
+          model.resample_scale[r] += table_.row(g)[r] * model.group_rows[g];
+      // A draw may hold no row of a model; it says nothing then.
+      for (std::size_t r = 0; r < table_.resamples; ++r) keep[r] = keep[r] && model.resample_scale[r] > 0;
+    }
+    for (Model& model : models_) {
+      std::size_t kept = 0;
+      for (std::size_t r = 0; r < table_.resamples; ++r)
+        if (keep[r]) model.resample_scale[kept++] = model.weight / model.resample_scale[r];
+      model.resample_scale.resize(kept);
+    }
+    keep_resamples(table_, keep);
+  }
+
+  // The model's sums of one latent, their groups as common numbers.
+  void read(const Model& model, std::size_t latent, Scratch& scratch) const {
+    model.sums->of(latent, scratch.entries);
+    std::size_t at = 0;
+    for (GroupSum& entry : scratch.entries) {
+      at = static_cast<std::size_t>(
+          std::lower_bound(numbers_.begin() + static_cast<std::ptrdiff_t>(at), numbers_.end(), entry.group) -
+          numbers_.begin());
+      entry.group = static_cast<std::uint32_t>(at);
+    }
+  }
+
+  // Adds the influence of each group on the model's share of delta; they sum to 0.
+  void centre(const Model& model, double mean, double scale, const Scratch& scratch,
+              std::vector<double>& influence) const {
+    for (std::size_t g = 0; g < groups(); ++g) influence[g] -= scale * mean * model.group_rows[g];
+    for (const GroupSum& entry : scratch.entries) influence[entry.group] += scale * entry.sum;
+  }
+
+  void resample(const Model& model, Scratch& scratch) const {
+    sum_over(table_, scratch.entries.size(), scratch,
+             [&](std::size_t e) { return std::pair(scratch.entries[e].sum, scratch.entries[e].group); });
+    for (std::size_t r = 0; r < table_.resamples; ++r)
+      scratch.deltas[r] += model.resample_scale[r] * scratch.resampled[r];
+  }
+
+  double permute(Scratch& scratch) const {
+    const std::vector<double>& change = scratch.of_model;
+    double total = 0;
+    for (double one : change) total += one;
+    std::size_t used = 0;
+    sum_over(signs_, change.size(), scratch, [&](std::size_t g) { return std::pair(change[g], g); });
+    // Equal up to rounding counts as equal: the sums run in another order.
+    double size = 0;
+    for (double one : change) size += std::fabs(one);
+    const double least = std::fabs(total) - 1e-12 * size;
+    for (std::size_t r = 0; r < signs_.resamples; ++r)
+      used += std::fabs(2 * scratch.resampled[r] - total) >= least;
+    return (1.0 + static_cast<double>(used)) / (1.0 + static_cast<double>(signs_.resamples));
+  }
+
+  // scratch.resampled = sums over a table's draws of the `count` (value, group) pairs.
+  template <class Pair>
+  void sum_over(const DrawTable& table, std::size_t count, Scratch& scratch, const Pair& pair) const {
+    scratch.sums.resize(count);
+    scratch.counts.resize(count);
+    scratch.resampled.resize(table.stride);
+    for (std::size_t e = 0; e < count; ++e) {
+      const auto [value, group] = pair(e);
+      scratch.sums[e] = value;
+      scratch.counts[e] = table.row(group);
+    }
+    resample_variants().active()(
+        {scratch.sums.data(), scratch.counts.data(), count, table.stride, scratch.resampled.data()});
+  }
+
+  static double sum_of_squares(const std::vector<double>& values) {
+    double sum = 0;
+    for (double value : values) sum += value * value;
+    return sum;
+  }
+
   std::vector<Model>& models_;
   const LatentDiffOptions& options_;
-  std::size_t groups_ = 0;
-  std::vector<std::uint16_t> drawn_;
+  std::vector<std::uint32_t> numbers_;  // [groups]: number of each group in the statistics, rising
+  DrawTable table_, signs_;
 };
 
 void adjust(const std::vector<std::uint32_t>& alive, LatentDiff& diff) {
-  std::vector<std::uint32_t> order = alive;
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return diff.p_value[a] != diff.p_value[b] ? diff.p_value[a] < diff.p_value[b] : a < b;
-  });
+  std::vector<std::pair<double, std::uint32_t>> order;
+  order.reserve(alive.size());
+  for (const std::uint32_t latent : alive) order.emplace_back(diff.p_value[latent], latent);
+  std::sort(order.begin(), order.end());
   double least = 1;
   for (std::size_t i = order.size(); i-- > 0;) {
-    least = std::min(least,
-                     diff.p_value[order[i]] * static_cast<double>(order.size()) / static_cast<double>(i + 1));
-    diff.q_value[order[i]] = least;
+    least = std::min(least, order[i].first * static_cast<double>(order.size()) / static_cast<double>(i + 1));
+    diff.q_value[order[i].second] = least;
   }
 }
 
-}  // namespace
-
-double student_p(double t, double degrees_of_freedom) {
-  return regularised_beta(degrees_of_freedom / 2, 0.5, degrees_of_freedom / (degrees_of_freedom + t * t));
+// Latents by falling value; equal ones by lower index.
+std::vector<std::uint32_t> ranking(const std::vector<double>& values, double sign) {
+  std::vector<std::pair<double, std::uint32_t>> order(values.size());
+  for (std::size_t l = 0; l < values.size(); ++l)
+    order[l] = {-sign * values[l] + 0.0, static_cast<std::uint32_t>(l)};  // + 0.0: no negative zero
+  std::sort(order.begin(), order.end());
+  std::vector<std::uint32_t> ranked(values.size());
+  for (std::size_t i = 0; i < order.size(); ++i) ranked[i] = order[i].second;
+  return ranked;
 }
+
+}  // namespace
 
 LatentDiff diff_latents(const LatentStats& before, const std::vector<const LatentStats*>& after,
                         const LatentDiffOptions& options) {
@@ -184,63 +227,70 @@ LatentDiff diff_latents(const LatentStats& before, const std::vector<const Laten
   require(!after.empty(), ErrorCode::invalid_argument, "diff: no model after");
   require(options.resamples <= 100000, ErrorCode::invalid_argument,
           "diff: " + std::to_string(options.resamples) + " resamples, expected at most 100000");
+  require(options.permutations >= 1 && options.permutations <= 1000000, ErrorCode::invalid_argument,
+          "diff: " + std::to_string(options.permutations) + " permutations, expected 1 to 1000000");
   require(options.confidence > 0 && options.confidence < 1, ErrorCode::invalid_argument,
           "diff: confidence " + std::to_string(options.confidence) + ", expected between 0 and 1");
   std::vector<Model> models(after.size() + 1);
   bool grouped = true;
   for (std::size_t m = 0; m < models.size(); ++m) {
-    models[m].stats = m == 0 ? &before : after[m - 1];
-    models[m].weight = m == 0 ? -1.0 : 1.0 / static_cast<double>(after.size());
-    require(models[m].stats->options().latents == latents, ErrorCode::invalid_argument,
-            "diff: statistics of " + std::to_string(models[m].stats->options().latents) + " and of " +
+    Model& model = models[m];
+    model.stats = m == 0 ? &before : after[m - 1];
+    model.weight = m == 0 ? -1.0 : 1.0 / static_cast<double>(after.size());
+    require(model.stats->options().latents == latents, ErrorCode::invalid_argument,
+            "diff: statistics of " + std::to_string(model.stats->options().latents) + " and of " +
                 std::to_string(latents) + " latents cannot be compared");
-    require(models[m].stats->rows() > 0, ErrorCode::invalid_argument, "diff: statistics over no rows");
-    grouped = grouped && models[m].stats->options().per_group;
+    require(model.stats->rows() > 0, ErrorCode::invalid_argument, "diff: statistics over no rows");
+    model.rows = static_cast<double>(model.stats->rows());
+    grouped = grouped && model.stats->options().per_group;
   }
 
   LatentDiff diff;
-  diff.delta.assign(latents, 0.0);
+  for (auto* values :
+       {&diff.delta, &diff.mean_before, &diff.mean_after, &diff.share_before, &diff.share_after})
+    values->assign(latents, 0.0);
   for (auto* values :
        {&diff.effect_size, &diff.standard_error, &diff.low, &diff.high, &diff.p_value, &diff.q_value})
     values->assign(latents, kNaN);
-  std::vector<std::uint32_t> alive;
-  for (std::size_t l = 0; l < latents; ++l) {
-    bool active = false;
-    double variance = 0;
-    for (const Model& model : models) {
-      const double mean = model.mean(l), rows = static_cast<double>(model.stats->rows());
-      active = active || model.stats->active_count()[l] > 0;
-      diff.delta[l] += model.weight * mean;
-      variance +=
-          std::fabs(model.weight) / 2 * std::max(0.0, model.stats->sum_of_squares()[l] / rows - mean * mean);
+  parallel_for(latents, 4096, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t l = begin; l < end; ++l) {
+      double variance = 0;
+      for (std::size_t m = 0; m < models.size(); ++m) {
+        const Model& model = models[m];
+        const double mean = model.stats->sum(l) / model.rows, share = std::fabs(model.weight);
+        diff.delta[l] += model.weight * mean;
+        (m == 0 ? diff.mean_before : diff.mean_after)[l] += share * mean;
+        (m == 0 ? diff.share_before : diff.share_after)[l] +=
+            share * model.stats->active_count(l) / model.rows;
+        variance += share / 2 * std::max(0.0, model.stats->sum_of_squares(l) / model.rows - mean * mean);
+      }
+      if (diff.share_before[l] == 0 && diff.share_after[l] == 0) continue;
+      diff.effect_size[l] = variance > 0         ? diff.delta[l] / std::sqrt(variance)
+                            : diff.delta[l] == 0 ? 0.0
+                                                 : kNaN;
     }
-    if (!active) continue;
-    alive.push_back(static_cast<std::uint32_t>(l));
-    diff.effect_size[l] = variance > 0         ? diff.delta[l] / std::sqrt(variance)
-                          : diff.delta[l] == 0 ? 0.0
-                                               : kNaN;
-  }
+  });
+  std::vector<std::uint32_t> alive;
+  for (std::size_t l = 0; l < latents; ++l)
+    if (diff.share_before[l] > 0 || diff.share_after[l] > 0) alive.push_back(static_cast<std::uint32_t>(l));
   diff.alive = alive.size();
 
   if (grouped) {
     const Clusters clusters(models, options);
     diff.groups = clusters.groups();
     if (diff.groups >= 2) {
-      parallel_for(alive.size(), 16, [&](std::size_t begin, std::size_t end) {
-        if (options.check) options.check();
-        for (std::size_t i = begin; i < end; ++i) clusters.test(alive[i], diff);
+      std::atomic<std::size_t> done{0};
+      parallel_for(alive.size(), 256, [&](std::size_t begin, std::size_t end) {
+        Scratch scratch;
+        for (std::size_t i = begin; i < end; ++i) clusters.test(alive[i], diff, scratch);
+        const std::size_t now = done += end - begin;
+        if (options.progress) options.progress(now, alive.size());
       });
       adjust(alive, diff);
     }
   }
-
-  diff.descending.resize(latents);
-  std::iota(diff.descending.begin(), diff.descending.end(), 0u);
-  diff.ascending = diff.descending;
-  std::stable_sort(diff.descending.begin(), diff.descending.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return diff.delta[a] > diff.delta[b]; });
-  std::stable_sort(diff.ascending.begin(), diff.ascending.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return diff.delta[a] < diff.delta[b]; });
+  diff.descending = ranking(diff.delta, 1);
+  diff.ascending = ranking(diff.delta, -1);
   return diff;
 }
 

@@ -2,9 +2,10 @@
 // active, maximum, and where asked the rows of largest value and the sums per group (a group is a prompt or a
 // document). Dense in latents, never in rows x latents.
 //
-// Every sum is fp64 in the order of the rows, whatever the number of threads; adding in several batches gives
-// the same bits as adding at once. Accumulation is a scatter to random places in memory, bound by its
-// latency: there are no ISA variants of it.
+// Sums are exact (exact_sum.h) and rounded when they are read: statistics over the same rows are the same
+// bits whatever the order of the rows, the batches, the number of threads, and the parts that were merged.
+// Accumulation is a scatter to random places in memory, bound by its latency: there are no ISA variants of
+// it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,67 +13,83 @@
 #include <vector>
 
 #include "native/kernels/decode/codes.h"
+#include "native/kernels/latent_stats/exact_sum.h"
+#include "native/kernels/latent_stats/examples.h"
+#include "native/kernels/latent_stats/group_sums.h"
 
 namespace personascope {
 
 struct LatentStatsOptions {
   std::size_t latents = 0;
-  std::size_t examples = 0;      // rows of largest value kept a latent, at most 4096
-  bool distinct_groups = false;  // of each group only its best row is kept as an example
-  bool per_group = false;        // keep sums per (group, latent), sparsely
+  std::size_t examples = 0;                         // rows of largest value kept a latent, at most 4096
+  bool distinct_groups = false;                     // of each group only its best row is kept as an example
+  bool per_group = false;                           // keep sums per (group, latent), sparsely
+  std::vector<std::uint32_t> example_latents = {};  // rising; empty: examples of all latents
 };
 
-struct LatentExample {
-  float value = 0;
-  std::uint32_t group = 0;
-  double id = 0;
-};
-
-// Sum of one latent over the rows of one group.
-struct GroupSum {
-  std::uint32_t latent = 0, group = 0;
-  double sum = 0;
+// Everything a LatentStats knows, as plain arrays: equal statistics give equal arrays. n latents, w latents
+// with values outside the window, g groups, p parts of group sums, s latents with examples.
+struct LatentStatsState {
+  std::uint64_t rows = 0;
+  std::vector<std::uint64_t> sum, squares, active;     // [n, kSumLimbs], [n, kSquaresLimbs], [n]
+  std::vector<float> max;                              // [n]
+  std::vector<std::uint32_t> wide_latents;             // [w], rising
+  std::vector<std::uint64_t> wide_sums, wide_squares;  // [w, WideSum::kLimbs]
+  std::vector<std::uint32_t> groups;                   // [g], rising
+  std::vector<std::uint64_t> group_rows;               // [g]
+  std::vector<std::uint64_t> part_begin;               // [n + 1], or empty without sums per group
+  std::vector<std::uint32_t> part_groups;              // [p]
+  std::vector<float> parts;                            // [p]
+  std::vector<std::uint32_t> example_counts;           // [s]
+  std::vector<float> example_values;                   // [s, examples]
+  std::vector<std::uint32_t> example_groups;
+  std::vector<double> example_ids;
 };
 
 class LatentStats {
  public:
   explicit LatentStats(const LatentStatsOptions& options);
+  // What state() gave; throws format where it cannot be that (it may come from a damaged file).
+  LatentStats(const LatentStatsOptions& options, LatentStatsState state);
 
   // Adds the rows of `codes`. groups [tokens] or null (all rows group 0; refused where groups are used); ids
-  // [tokens] or null (the running number of the row). Throws invalid_argument (latent out of range, missing
-  // groups) and non_finite, and changes nothing then.
+  // [tokens] or null (the running number of the row). Throws invalid_argument (latent out of range, negative
+  // value, missing groups) and non_finite, and changes nothing then. A code of 0 is none.
   void add(const CodesView& codes, const std::uint32_t* groups, const double* ids);
-  // Adds what another one saw (its rows count as later ones). Throws invalid_argument unless options agree.
+  // Adds what another one saw. Throws invalid_argument unless options agree.
   void merge(const LatentStats& other);
 
   const LatentStatsOptions& options() const { return options_; }
   std::uint64_t rows() const { return rows_; }
-  const std::vector<double>& sum() const { return sum_; }                 // [latents]
-  const std::vector<double>& sum_of_squares() const { return squares_; }  // [latents]
-  const std::vector<double>& active_count() const { return active_; }     // [latents], whole numbers
-  const std::vector<float>& max() const { return max_; }                  // [latents], 0 if never active
+  double sum(std::size_t latent) const;
+  double sum_of_squares(std::size_t latent) const;
+  double active_count(std::size_t latent) const { return static_cast<double>(totals_[latent].active); }
+  float max(std::size_t latent) const { return totals_[latent].max; }  // 0 if never active
   // Largest value first; equal values by lower id.
-  std::vector<LatentExample> examples(std::size_t latent) const;
-  // Sorted by latent, then group; one entry a pair.
-  const std::vector<GroupSum>& group_sums() const;
+  std::vector<LatentExample> examples(std::size_t latent) const { return examples_.of(latent); }
+  const GroupSums& group_sums() const;
   // Rows seen of each group.
   const std::map<std::uint32_t, std::uint64_t>& group_rows() const { return group_rows_; }
+  LatentStatsState state() const;
 
  private:
+  struct WideTotals {
+    WideSum sum, squares;
+  };
+  struct Spilled {
+    std::uint32_t latent;
+    float value;
+  };
   void add_range(const CodesView& codes, const std::uint32_t* groups, const double* ids, std::size_t begin,
-                 std::size_t end);
-  void add_example(std::size_t latent, const LatentExample& example);
-  void consolidate() const;
+                 std::size_t end, std::vector<Spilled>& spilled);
 
   LatentStatsOptions options_;
   std::uint64_t rows_ = 0;
-  std::vector<double> sum_, squares_, active_;
-  std::vector<float> max_;
-  std::vector<LatentExample> examples_;       // [latents, options.examples], best first
-  std::vector<std::uint32_t> example_count_;  // [latents]
+  std::vector<LatentTotals> totals_;          // [latents]
+  std::map<std::uint32_t, WideTotals> wide_;  // of the values that do not fit the totals
+  TopExamples examples_;
   std::map<std::uint32_t, std::uint64_t> group_rows_;
-  mutable std::vector<GroupSum> group_sums_;  // sorted up to sorted_
-  mutable std::size_t sorted_ = 0;
+  mutable GroupSums group_sums_;  // sorted in when read
 };
 
 }  // namespace personascope

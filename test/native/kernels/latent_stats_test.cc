@@ -2,71 +2,36 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "native/kernels/latent_stats/difference.h"
 #include "test/native/check.h"
+#include "test/native/kernels/latent_codes.h"
 #include "test/native/kernels/variants.h"
 
 using namespace personascope;
+using check::Codes;
 
 namespace {
 
-struct Codes {
-  std::size_t latents;
-  std::vector<std::uint32_t> indices, offsets = {0}, groups;
-  std::vector<float> values;
-  std::vector<double> ids;
-  Codes(std::size_t rows, std::size_t latents_, std::uint64_t seed, double shift = 0) : latents(latents_) {
-    const Philox random(seed, 3);
-    std::uint64_t draw = 0;
-    for (std::size_t t = 0; t < rows; ++t) {
-      groups.push_back(static_cast<std::uint32_t>(100 + t / 3 % 20));
-      ids.push_back(1e9 - static_cast<double>(t));
-      std::set<std::uint32_t> seen;
-      for (int c = 0; c < 5; ++c) seen.insert(static_cast<std::uint32_t>(random.uniform(draw++) * latents));
-      for (std::uint32_t latent : seen) {
-        if (latent % 7 == 6) continue;  // never active
-        indices.push_back(latent);
-        // few distinct values, so that there are ties
-        values.push_back(
-            static_cast<float>(std::floor(random.uniform(draw++) * 8) + 1 + (latent % 5 == 0 ? shift : 0)));
-      }
-      offsets.push_back(static_cast<std::uint32_t>(indices.size()));
-    }
-  }
-  std::size_t rows() const { return groups.size(); }
-  CodesView view(std::size_t begin, std::size_t end) const {
-    return {end - begin, indices.data(), values.data(), offsets.data() + begin, 0, nullptr};
-  }
-  LatentStats stats(const LatentStatsOptions& options, std::size_t step) const {
-    LatentStats made(options);
-    for (std::size_t begin = 0; begin < rows(); begin += step) {
-      const std::size_t end = std::min(rows(), begin + step);
-      made.add(view(begin, end), groups.data() + begin, ids.data() + begin);
-    }
-    return made;
-  }
-};
-
 bool same(const LatentStats& a, const LatentStats& b) {
-  if (a.rows() != b.rows() || a.sum() != b.sum() || a.sum_of_squares() != b.sum_of_squares() ||
-      a.active_count() != b.active_count() || a.max() != b.max() || a.group_rows() != b.group_rows())
-    return false;
-  for (std::size_t l = 0; l < a.options().latents; ++l) {
-    const auto left = a.examples(l), right = b.examples(l);
-    if (!std::equal(left.begin(), left.end(), right.begin(), right.end(), [](const auto& x, const auto& y) {
-          return x.value == y.value && x.id == y.id && x.group == y.group;
-        }))
-      return false;
-  }
-  return std::equal(a.group_sums().begin(), a.group_sums().end(), b.group_sums().begin(),
-                    b.group_sums().end(), [](const auto& x, const auto& y) {
-                      return x.latent == y.latent && x.group == y.group && x.sum == y.sum;
-                    });
+  const LatentStatsState x = a.state(), y = b.state();
+  return x.rows == y.rows && x.sum == y.sum && x.squares == y.squares && x.active == y.active &&
+         x.max == y.max && x.wide_latents == y.wide_latents && x.wide_sums == y.wide_sums &&
+         x.wide_squares == y.wide_squares && x.groups == y.groups && x.group_rows == y.group_rows &&
+         x.part_begin == y.part_begin && x.part_groups == y.part_groups && x.parts == y.parts &&
+         x.example_counts == y.example_counts && x.example_values == y.example_values &&
+         x.example_groups == y.example_groups && x.example_ids == y.example_ids;
+}
+
+std::vector<GroupSum> group_sums(const LatentStats& stats, std::size_t latent) {
+  std::vector<GroupSum> sums;
+  stats.group_sums().of(latent, sums);
+  return sums;
 }
 
 }  // namespace
@@ -92,10 +57,10 @@ TEST(against_a_plain_computation) {
           all.push_back({v, codes.groups[t], codes.ids[t]});
           groups[codes.groups[t]] += v;
         }
-      CHECK_EQ(stats.sum()[latent], sum);
-      CHECK_EQ(stats.sum_of_squares()[latent], squares);
-      CHECK_EQ(stats.active_count()[latent], active);
-      CHECK_EQ(stats.max()[latent], most);
+      CHECK_EQ(stats.sum(latent), sum);
+      CHECK_EQ(stats.sum_of_squares(latent), squares);
+      CHECK_EQ(stats.active_count(latent), active);
+      CHECK_EQ(stats.max(latent), most);
       std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
         return a.value != b.value ? a.value > b.value : a.id < b.id;
       });
@@ -110,11 +75,10 @@ TEST(against_a_plain_computation) {
         CHECK_EQ(found[i].id, wanted[i].id);
         CHECK_EQ(found[i].group, wanted[i].group);
       }
-      for (const auto& entry : stats.group_sums())
-        if (entry.latent == latent) {
-          CHECK_EQ(entry.sum, groups[entry.group]);
-          groups.erase(entry.group);
-        }
+      for (const auto& entry : group_sums(stats, latent)) {
+        CHECK_EQ(entry.sum, groups[entry.group]);
+        groups.erase(entry.group);
+      }
       CHECK(groups.empty());
     }
     CHECK_EQ(stats.group_rows().size(), 20u);
@@ -157,94 +121,159 @@ TEST(bad_codes_change_nothing) {
   CHECK_THROWS(stats.add({2, fine, broken, offsets, 0, nullptr}, groups, nullptr), ErrorCode::non_finite);
   CHECK_THROWS(stats.add({2, fine, values, offsets, 0, nullptr}, nullptr, nullptr),
                ErrorCode::invalid_argument);
+  const float negative[2] = {1, -1};
+  CHECK_THROWS(stats.add({2, fine, negative, offsets, 0, nullptr}, groups, nullptr),
+               ErrorCode::invalid_argument);
   CHECK_EQ(stats.rows(), 0u);
-  CHECK_EQ(stats.sum()[3], 0.0);
-  CHECK(stats.group_rows().empty() && stats.group_sums().empty());
+  CHECK_EQ(stats.sum(3), 0.0);
+  CHECK(stats.group_rows().empty() && stats.group_sums().parts().empty());
 }
 
-TEST(student_p_values) {
-  // scipy.stats.t.sf(t, df) * 2
-  CHECK_CLOSE(student_p(0, 5), 1, 1e-12);
-  CHECK_CLOSE(student_p(2.0, 10), 0.07338803477074037, 1e-10);
-  CHECK_CLOSE(student_p(-2.0, 10), 0.07338803477074037, 1e-10);
-  CHECK_CLOSE(student_p(1.0, 1), 0.5, 1e-10);
-  CHECK_CLOSE(student_p(5.0, 43), 1.0115e-5, 2e-8);
-}
-
-TEST(difference_means_errors_and_ranking) {
-  const Codes a(600, 70, 5), b(600, 70, 6, 6), c(600, 70, 7, 6);
-  const LatentStatsOptions options{70, 0, false, true};
-  const LatentStats before = a.stats(options, 600), one = b.stats(options, 600), two = c.stats(options, 600);
-  LatentDiffOptions how;
-  how.resamples = 500;
-  how.seed = 11;
-  const LatentDiff diff = diff_latents(before, {&one, &two}, how);
-  CHECK_EQ(diff.groups, 20u);
-  CHECK_EQ(diff.alive, 60u);
-  for (std::size_t l = 0; l < 70; ++l) {
-    const double m0 = before.sum()[l] / 600, m1 = one.sum()[l] / 600, m2 = two.sum()[l] / 600;
-    CHECK_CLOSE(diff.delta[l], (m1 + m2) / 2 - m0, 1e-12);
-    if (l % 7 == 6) {
-      CHECK(std::isnan(diff.p_value[l]) && std::isnan(diff.q_value[l]) && std::isnan(diff.low[l]));
-      continue;
+TEST(seven_uneven_parts_in_any_order_are_one_pass) {
+  // Values over sixty orders of magnitude, so that no order of rounded additions would agree with another.
+  Codes codes(700, 40, 8);
+  const Philox random(77, 1);
+  for (std::size_t i = 0; i < codes.values.size(); ++i)
+    codes.values[i] =
+        static_cast<float>((1 + random.uniform(2 * i)) *
+                           std::ldexp(1.0, static_cast<int>(random.uniform(2 * i + 1) * (i % 3 ? 12 : 200)) -
+                                               (i % 3 ? 6 : 120)));
+  const LatentStatsOptions options{40, 3, false, true};
+  const LatentStats whole = codes.stats(options, 700);
+  const std::size_t ends[7] = {1, 13, 200, 201, 450, 699, 700};
+  for (const std::vector<int>& order :
+       {std::vector<int>{0, 1, 2, 3, 4, 5, 6}, {6, 2, 5, 0, 4, 1, 3}, {3, 3, 3, 3, 3, 3, 3}}) {
+    LatentStats merged(options);
+    std::set<int> seen;
+    for (int part : order) {
+      if (!seen.insert(part).second) continue;
+      const std::size_t begin = part == 0 ? 0 : ends[part - 1];
+      LatentStats one(options);
+      // a part itself comes in batches
+      for (std::size_t at = begin; at < ends[part]; at += 37)
+        one.add(codes.view(at, std::min(ends[part], at + 37)), codes.groups.data() + at,
+                codes.ids.data() + at);
+      merged.merge(LatentStats(options, one.state()));  // by way of its plain arrays, as from a file
     }
-    const double v0 = before.sum_of_squares()[l] / 600 - m0 * m0,
-                 v1 = one.sum_of_squares()[l] / 600 - m1 * m1, v2 = two.sum_of_squares()[l] / 600 - m2 * m2;
-    CHECK_CLOSE(diff.effect_size[l], diff.delta[l] / std::sqrt((v0 + (v1 + v2) / 2) / 2), 1e-9);
-    CHECK(diff.low[l] <= diff.delta[l] && diff.delta[l] <= diff.high[l]);
-    // the bootstrap's spread agrees with the clustered standard error (normal quantile 1.96)
-    CHECK_CLOSE((diff.high[l] - diff.low[l]) / (2 * 1.96), diff.standard_error[l],
-                0.25 * diff.standard_error[l]);
-    CHECK(diff.q_value[l] >= diff.p_value[l] && diff.q_value[l] <= 1);
-    if (l % 5 == 0) CHECK(diff.q_value[l] < 0.05);
+    CHECK_EQ(same(merged, whole), order[0] != 3);
   }
-  for (std::size_t i = 1; i < 70; ++i) {
-    const auto high = diff.descending[i - 1], low = diff.descending[i];
-    CHECK(diff.delta[high] > diff.delta[low] || (diff.delta[high] == diff.delta[low] && high < low));
-    const auto small = diff.ascending[i - 1], large = diff.ascending[i];
-    CHECK(diff.delta[small] < diff.delta[large] || (diff.delta[small] == diff.delta[large] && small < large));
-  }
-  const int threads = thread_count();
-  for (int count : {1, 2, 5}) {
-    set_thread_count(count);
-    const LatentDiff again = diff_latents(before, {&one, &two}, how);
-    for (std::size_t l = 0; l < 70; ++l)
-      if (l % 7 != 6)
-        CHECK(again.low[l] == diff.low[l] && again.high[l] == diff.high[l] &&
-              again.q_value[l] == diff.q_value[l]);
-  }
-  set_thread_count(threads);
 }
 
-TEST(standard_error_against_the_paired_t_test) {
-  // One row a group in both models: clustered errors are those of the paired t-test.
-  LatentStats before({3, 0, false, true}), after({3, 0, false, true});
-  const std::size_t n = 12;
-  std::vector<double> change;
-  for (std::uint32_t g = 0; g < n; ++g) {
-    const std::uint32_t index[1] = {1}, offsets[2] = {0, 1};
-    const float x[1] = {1.0f + static_cast<float>(g * g % 7)}, y[1] = {2.5f + static_cast<float>(g * 5 % 11)};
-    before.add({1, index, x, offsets, 0, nullptr}, &g, nullptr);
-    after.add({1, index, y, offsets, 0, nullptr}, &g, nullptr);
-    change.push_back(y[0] - x[0]);
+TEST(sums_are_the_exact_ones_rounded_once) {
+  struct Case {
+    std::vector<float> values;
+    double sum, squares;
+  };
+  const float tiny = std::numeric_limits<float>::denorm_min(), huge = std::numeric_limits<float>::max();
+  const double unit = 0x1p-149;
+  const std::vector<Case> cases = {
+      {{1.5f, 2.25f}, 3.75, 7.3125},
+      {{0x1p25f, 0x1p-27f, 0x1p-27f},
+       0x1p25 + 0x1p-26,
+       0x1p50},                                      // 2^50 + 2^-53: the small ones are lost in rounding
+      {{1.0f, 0x1p-53f}, 1, 1},                      // a tie, to even
+      {{1.0f, 0x1p-53f, tiny}, 1 + 0x1p-52, 1},      // just above the tie
+      {{1.0f, 0x1p-52f, 0x1p-53f}, 1 + 0x1p-51, 1},  // a tie, to even: up
+      {{tiny, tiny, tiny}, 3 * unit, 0},
+      {{huge, huge}, 2.0 * huge, 2.0 * (static_cast<double>(huge) * huge)},
+      {{huge, tiny, huge, 1.0f}, 2.0 * huge, 2.0 * (static_cast<double>(huge) * huge)},
+      {{0.1f, 0.1f, 0.1f}, 3.0 * 0.1f, 0},
+      {{0x1.fffffep25f, 0x1.fffffep-27f}, 0x1.fffffep25 + 0x1.fffffep-27, 0},
+  };
+  for (const Case& c : cases) {
+    std::vector<float> values = c.values;
+    std::sort(values.begin(), values.end());
+    do {
+      LatentStats stats({1, 0, false, true});
+      for (float value : values) {
+        const std::uint32_t index = 0, group = 5, offsets[2] = {0, 1};
+        stats.add({1, &index, &value, offsets, 0, nullptr}, &group, nullptr);
+      }
+      CHECK_EQ(stats.sum(0), c.sum);
+      CHECK_CLOSE(group_sums(stats, 0).at(0).sum, c.sum, 1e-15 * c.sum);
+      if (c.squares > 0) CHECK_EQ(stats.sum_of_squares(0), c.squares);
+    } while (std::next_permutation(values.begin(), values.end()));
   }
-  double mean = 0, variance = 0;
-  for (double v : change) mean += v / n;
-  for (double v : change) variance += (v - mean) * (v - mean) / (n - 1);
-  const LatentDiff diff = diff_latents(before, {&after}, {});
-  CHECK_CLOSE(diff.delta[1], mean, 1e-12);
-  CHECK_CLOSE(diff.standard_error[1], std::sqrt(variance / n), 1e-12);
-  CHECK_CLOSE(diff.p_value[1], student_p(mean / std::sqrt(variance / n), n - 1), 1e-12);
-  CHECK_EQ(diff.q_value[1], diff.p_value[1]);  // the only alive latent
+  // Against long double, whose 64 bits hold these sums exactly.
+  const Philox random(5, 5);
+  LatentStats stats({1, 0, false, false});
+  long double sum = 0, squares = 0;
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    const auto value = static_cast<float>(1 + random.uniform(i));
+    const std::uint32_t index = 0, offsets[2] = {0, 1};
+    stats.add({1, &index, &value, offsets, 0, nullptr}, nullptr, nullptr);
+    sum += value;
+    squares += static_cast<long double>(value) * value;
+  }
+  CHECK_EQ(stats.sum(0), static_cast<double>(sum));
+  CHECK_EQ(stats.sum_of_squares(0), static_cast<double>(squares));
 }
 
-TEST(what_cannot_be_compared) {
-  LatentStats a({3, 0, false, false}), b({4, 0, false, false});
-  CHECK_THROWS(diff_latents(a, {&b}, {}), ErrorCode::invalid_argument);
-  CHECK_THROWS(diff_latents(a, {&a}, {}), ErrorCode::invalid_argument);  // no rows
-  const std::uint32_t index[1] = {1}, offsets[2] = {0, 1};
-  const float x[1] = {2};
-  a.add({1, index, x, offsets, 0, nullptr}, nullptr, nullptr);
-  const LatentDiff diff = diff_latents(a, {&a}, {});
-  CHECK(diff.delta[1] == 0 && std::isnan(diff.p_value[1]) && std::isnan(diff.low[1]));  // no groups, no test
+TEST(many_codes_are_sorted_in_as_they_come) {
+  // More than GroupSums gathers before it sorts, in random order, so that parts meet parts.
+  GroupSums sums(50), sorted(50);
+  const Philox random(6, 1);
+  std::vector<double> expected(50 * 8);
+  constexpr std::size_t kCodes = 9u << 20;
+  for (std::size_t i = 0; i < kCodes; ++i) {
+    const auto words = random.words(i);
+    const std::uint32_t latent = words[0] % 50, group = words[1] % 8;
+    const auto value = static_cast<float>(1 + words[2] % 1024) / 1024;
+    sums.add(latent, group, value);
+    sums.tidy();
+    expected[latent * 8 + group] += value;
+  }
+  sums.settle();
+  std::vector<GroupSum> found;
+  for (std::size_t latent = 0; latent < 50; ++latent) {
+    sums.of(latent, found);
+    CHECK_EQ(found.size(), 8u);
+    for (const GroupSum& one : found) CHECK_EQ(one.sum, expected[latent * 8 + one.group]);
+  }
+}
+
+TEST(examples_of_chosen_latents) {
+  const Codes codes(400, 50, 4);
+  const LatentStats all = codes.stats({50, 3, false, false}, 400);
+  const LatentStats some = codes.stats({50, 3, false, false, {2, 17, 49}}, 77);
+  for (std::uint32_t latent = 0; latent < 50; ++latent) {
+    const auto found = some.examples(latent), expected = all.examples(latent);
+    const bool watched = latent == 2 || latent == 17 || latent == 49;
+    CHECK_EQ(found.size(), watched ? expected.size() : 0u);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      CHECK(found[i].value == expected[i].value && found[i].id == expected[i].id);
+  }
+  CHECK_THROWS(LatentStats({50, 3, false, false, {50}}), ErrorCode::invalid_argument);
+  CHECK_THROWS(LatentStats({50, 3, false, false, {4, 4}}), ErrorCode::invalid_argument);
+}
+
+TEST(damaged_states_are_refused) {
+  const Codes codes(100, 30, 2);
+  const LatentStatsOptions options{30, 2, false, true};
+  const LatentStats stats = codes.stats(options, 100);
+  CHECK(same(stats, LatentStats(options, stats.state())));
+  const auto refused = [&](const std::function<void(LatentStatsState&)>& damage) {
+    LatentStatsState state = stats.state();
+    damage(state);
+    CHECK_THROWS(LatentStats(options, state), ErrorCode::format);
+  };
+  refused([](auto& s) { s.rows = 3; });
+  refused([](auto& s) { s.rows = ~std::uint64_t{0}; });
+  refused([](auto& s) { s.sum.pop_back(); });
+  refused([](auto& s) { s.max[0] = std::numeric_limits<float>::quiet_NaN(); });
+  refused([](auto& s) { s.max[6] = 1; });  // never active
+  refused([](auto& s) { s.sum[12] = 1; });
+  refused([](auto& s) { s.active[0] = 101; });
+  refused([](auto& s) { s.groups[1] = s.groups[0]; });
+  refused([](auto& s) { s.group_rows[1] += 1; });
+  refused([](auto& s) { s.part_begin[4] = ~std::uint64_t{0}; });
+  refused([](auto& s) { s.part_begin.back() -= 1; });
+  refused([](auto& s) { s.part_groups[0] = 7; });
+  refused([](auto& s) { s.parts[0] = -1; });
+  refused([](auto& s) { s.parts.clear(); });
+  refused([](auto& s) { s.example_counts[0] = 3; });
+  refused([](auto& s) { s.example_values[0] = 0; });
+  refused([](auto& s) { s.example_ids.clear(); });
+  refused([](auto& s) { s.wide_latents = {30}; });
+  refused([](auto& s) { s.wide_latents = {1}; });
 }

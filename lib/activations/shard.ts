@@ -1,0 +1,167 @@
+/** One file of activations with what is known of its rows; see format.ts. */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
+import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import type { TaskOptions } from '../core/task.js'
+import { SafetensorsFile, type TensorInfo } from '../io/safetensors.js'
+import type { NativeTensor } from '../native.js'
+import { INDEX_FILE } from './format.js'
+
+/** What the store knows of a shard before it is opened. */
+export interface ShardEntry {
+  path: string
+  rows: number
+  firstRow: number
+  /** Number of its first sequence, for files that do not number theirs. */
+  firstSequence: number
+  /** Of the whole file; unknown for files of other programs. */
+  sha256?: string | undefined
+}
+
+export interface Shard extends ShardEntry {
+  /** [rows, dModel] */
+  activations: NativeTensor
+  /** It lies in a mapped file, so that pages may be given back. */
+  mapped: boolean
+  /** −1 where unknown. */
+  tokens: Int32Array
+  hasTokens: boolean
+  position: Uint32Array
+  /** [s + 1] */
+  offsets: Uint32Array
+  /** Expanded over rows: the sequence and the prompt of each. */
+  sequence: Uint32Array
+  prompt: Uint32Array
+  roles: Uint8Array | undefined
+}
+
+const floats = new Set(['F32', 'F16', 'BF16', 'F64'])
+const integers = new Set(['I32', 'U32', 'I64', 'U64'])
+
+/** The tensor that holds the activations: the one of that name, or the only 2-D one of floating point numbers. */
+export function findActivations(file: SafetensorsFile): TensorInfo {
+  const named = file.tensors.get('activations')
+  const candidates =
+    named === undefined
+      ? [...file.tensors.values()].filter(({ dtype, shape }) => shape.length === 2 && floats.has(dtype))
+      : [named]
+  const [found] = candidates
+  if (
+    candidates.length !== 1 ||
+    found === undefined ||
+    found.shape.length !== 2 ||
+    !floats.has(found.dtype)
+  ) {
+    const there = [...file.tensors.values()]
+      .slice(0, 8)
+      .map(({ name, dtype, shape }) => `${name} ${dtype} [${shape.join(', ')}]`)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${file.path}: found ${there.join('; ') || 'no tensors'}, expected 'activations' [rows, dModel] of F32, F16, BF16 or F64`,
+    )
+  }
+  return found
+}
+
+/** Sequences of a file: its `offsets`, or one a row. Reads the header only. */
+export function countSequences(file: SafetensorsFile, rows: number): number {
+  const offsets = file.tensors.get('offsets')
+  return offsets === undefined ? rows : Math.max(0, (offsets.shape[0] ?? 1) - 1)
+}
+
+/** Opens a shard and reads what describes its rows; the activations themselves stay where they are. */
+export function openShard(entry: ShardEntry, dModel: number): Shard {
+  const { path, rows, firstRow } = entry
+  const file = SafetensorsFile.open(path)
+  const activations = findActivations(file)
+  const bad = (what: string): PersonascopeError => new PersonascopeError('ERR_FORMAT', `${path}: ${what}`)
+  if (activations.shape[0] !== rows || activations.shape[1] !== dModel)
+    throw bad(
+      `tensor '${activations.name}' has shape [${activations.shape.join(', ')}], expected [${rows}, ${dModel}]`,
+    )
+  const offsets = file.tensors.has('offsets')
+    ? readIntegers(file, 'offsets')
+    : Uint32Array.from({ length: rows + 1 }, (_, row) => row)
+  const sequences = Math.max(0, offsets.length - 1)
+  const divides =
+    offsets[0] === 0 &&
+    offsets[sequences] === rows &&
+    offsets.every((offset, i) => i === 0 || offset >= offsets[i - 1]!)
+  if (!divides) throw bad(`tensor 'offsets' does not divide its ${rows} rows`)
+  const numbers = file.tensors.has('sequences')
+    ? readIntegers(file, 'sequences', sequences)
+    : Uint32Array.from({ length: sequences }, (_, i) => entry.firstSequence + i)
+  const prompts = file.tensors.has('prompts') ? readIntegers(file, 'prompts', sequences) : numbers
+  const hasTokens = file.tensors.has('tokens')
+  return {
+    ...entry,
+    firstRow,
+    activations: file.tensor(activations.name),
+    mapped: true,
+    hasTokens,
+    tokens: hasTokens ? Int32Array.from(readIntegers(file, 'tokens', rows)) : new Int32Array(rows).fill(-1),
+    position: file.tensors.has('position')
+      ? readIntegers(file, 'position', rows)
+      : expand(offsets, rows, (_, out, begin, end) => {
+          for (let row = begin; row < end; row++) out[row] = row - begin
+        }),
+    offsets,
+    sequence: expand(offsets, rows, (i, out, begin, end) => out.fill(numbers[i]!, begin, end)),
+    prompt: expand(offsets, rows, (i, out, begin, end) => out.fill(prompts[i]!, begin, end)),
+    roles: file.tensors.has('roles') ? readRoles(file, rows) : undefined,
+  }
+}
+
+/** Checks a shard against the SHA-256 of the index, off the memory that is mapped. */
+export async function verifyShard(entry: ShardEntry, options: TaskOptions): Promise<void> {
+  if (entry.sha256 === undefined) return
+  const hash = createHash('sha256')
+  try {
+    await pipeline(createReadStream(entry.path, { highWaterMark: 1 << 20 }), hash, {
+      ...(options.signal ? { signal: options.signal } : {}),
+    })
+  } catch (error) {
+    throw toPersonascopeError(error, entry.path)
+  }
+  if (hash.digest('hex') !== entry.sha256)
+    throw new PersonascopeError('ERR_FORMAT', `${entry.path}: its SHA-256 is not the one in ${INDEX_FILE}`, {
+      hint: 'the file was changed or damaged; capture the activations again',
+    })
+}
+
+function expand(
+  offsets: Uint32Array,
+  rows: number,
+  fill: (sequence: number, out: Uint32Array, begin: number, end: number) => void,
+): Uint32Array {
+  const out = new Uint32Array(rows)
+  for (let i = 0; i + 1 < offsets.length; i++) fill(i, out, offsets[i]!, offsets[i + 1]!)
+  return out
+}
+
+/** A 1-D tensor of whole numbers below 2^32, 64-bit ones included. */
+function readIntegers(file: SafetensorsFile, name: string, length?: number): Uint32Array {
+  const { dtype, shape } = file.require(name, length === undefined ? undefined : [length])
+  const bad = (what: string): PersonascopeError =>
+    new PersonascopeError('ERR_FORMAT', `${file.path}: tensor '${name}' ${what}`)
+  if (!integers.has(dtype) || shape.length !== 1)
+    throw bad(`is ${dtype} [${shape.join(', ')}], expected one dimension of I32, U32, I64 or U64`)
+  const view = file.view(name)
+  if (view instanceof Uint32Array) return view
+  const numbers = new Uint32Array(view.length)
+  for (let i = 0; i < view.length; i++) {
+    const value = Number(view[i])
+    if (value < 0 || value > 0xffff_ffff)
+      throw bad(`holds ${String(view[i])} at ${i}, expected 0 to 4294967295`)
+    numbers[i] = value
+  }
+  return numbers
+}
+
+function readRoles(file: SafetensorsFile, rows: number): Uint8Array {
+  const { dtype } = file.require('roles', [rows])
+  if (dtype !== 'U8')
+    throw new PersonascopeError('ERR_FORMAT', `${file.path}: tensor 'roles' is of ${dtype}, expected U8`)
+  return file.view('roles') as Uint8Array
+}

@@ -1,0 +1,163 @@
+/**
+ * Latent statistics in a safetensors file: what merging needs, exactly, and the plain figures for other readers.
+ *
+ *   sum, sum_of_squares  F64 [n]      rounded once
+ *   active_count         U64 [n]
+ *   max                  F32 [n]
+ *   exact.*                           the exact sums (native/kernels/latent_stats/latent_stats.h), groups and examples
+ *
+ * The metadata holds the options and a SHA-256 over the tensors; equal statistics give equal files.
+ */
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { PersonascopeError } from '../core/errors.js'
+import { throwIfAborted, type TaskOptions } from '../core/task.js'
+import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
+import type { NativeLatentStatsState } from '../native.js'
+import { parseJson } from '../io/json.js'
+import type { LatentStatsOptions } from './latent-stats.js'
+
+const FORMAT = 'personascope-latent-stats'
+const VERSION = '1'
+
+const optionsSchema = z.strictObject({
+  latents: z.int().min(1),
+  rows: z.int().min(0),
+  examples: z.int().min(0),
+  distinctGroups: z.boolean(),
+  perGroup: z.boolean(),
+})
+
+/** Names in the file of the arrays that only this package needs. */
+const exact = {
+  sum: ['exact.sum', 'U64'],
+  squares: ['exact.squares', 'U64'],
+  wideLatents: ['exact.wide_latents', 'U32'],
+  wideSums: ['exact.wide_sums', 'U64'],
+  wideSquares: ['exact.wide_squares', 'U64'],
+  groups: ['exact.groups', 'U32'],
+  groupRows: ['exact.group_rows', 'U64'],
+  partBegin: ['exact.part_begin', 'U64'],
+  partGroups: ['exact.part_groups', 'U32'],
+  parts: ['exact.parts', 'F32'],
+  exampleCounts: ['exact.example_counts', 'U32'],
+  exampleValues: ['exact.example_values', 'F32'],
+  exampleGroups: ['exact.example_groups', 'U32'],
+  exampleIds: ['exact.example_ids', 'F64'],
+  active: ['active_count', 'U64'],
+  max: ['max', 'F32'],
+} as const satisfies Record<
+  Exclude<keyof NativeLatentStatsState, 'rows'>,
+  readonly [string, TensorSource['dtype']]
+>
+
+const exampleLatents = 'exact.example_latents'
+
+export interface SavedStats {
+  options: LatentStatsOptions & { latents: number }
+  state: NativeLatentStatsState
+  /** What the writer added, e.g. how far it had come. */
+  extra: Readonly<Record<string, string>>
+}
+
+/** Writes statistics; `figures` are the rounded sums. Beside and renamed. */
+export async function writeStats(
+  path: string,
+  stats: SavedStats & { figures: { sum: Float64Array; sumOfSquares: Float64Array } },
+  task: TaskOptions = {},
+): Promise<void> {
+  const { options, state, figures, extra } = stats
+  const tensors: (TensorSource & { data: TensorArray })[] = [
+    { name: 'sum', dtype: 'F64', shape: [figures.sum.length], data: figures.sum },
+    { name: 'sum_of_squares', dtype: 'F64', shape: [figures.sum.length], data: figures.sumOfSquares },
+  ]
+  for (const key of Object.keys(exact) as (keyof typeof exact)[]) {
+    const data = state[key]
+    const [name, dtype] = exact[key]
+    tensors.push({ name, dtype, shape: [data.length], data })
+  }
+  const watched = options.exampleLatents
+  if (watched !== undefined)
+    tensors.push({
+      name: exampleLatents,
+      dtype: 'U32',
+      shape: [watched.length],
+      data: Uint32Array.from(watched),
+    })
+  const settings = JSON.stringify({
+    latents: options.latents,
+    rows: state.rows,
+    examples: options.examples,
+    distinctGroups: options.distinctGroups,
+    perGroup: options.perGroup,
+  })
+  const digest = await digestOf(settings, extra, tensors, task)
+  await writeSafetensors(path, tensors, {
+    ...task,
+    metadata: { ...extra, format: FORMAT, version: VERSION, options: settings, sha256: digest },
+  })
+}
+
+/** Reads statistics. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file (not one of ours, damaged). */
+export async function readStats(path: string, task: TaskOptions = {}): Promise<SavedStats> {
+  const file = SafetensorsFile.open(path)
+  const { format, version, options: settings = '', sha256, ...extra } = file.metadata
+  if (format !== FORMAT || version !== VERSION)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${path}: found format '${format ?? ''}' version '${version ?? ''}', expected '${FORMAT}' version '${VERSION}'`,
+    )
+  const { rows, ...options } = parseJson(settings, optionsSchema, `${path}: options`)
+  const arrays = Object.entries(exact).map(([key, [name, dtype]]) => {
+    const { dtype: found } = file.require(name)
+    if (found !== dtype)
+      throw new PersonascopeError('ERR_FORMAT', `${path}: tensor '${name}' is of ${found}, expected ${dtype}`)
+    return [key, file.view(name)] as const
+  })
+  const watched = file.tensors.has(exampleLatents) ? file.u32(exampleLatents) : undefined
+  const tensors = [...file.tensors.values()].map(({ name, dtype, shape }) => ({
+    name,
+    dtype,
+    shape,
+    data: file.view(name),
+  }))
+  if ((await digestOf(settings, extra, tensors, task)) !== sha256)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${path}: its SHA-256 is not the one that it was written with`,
+      {
+        hint: 'the file was changed or damaged; collect the statistics again',
+      },
+    )
+  return {
+    options: { ...options, ...(watched === undefined ? {} : { exampleLatents: watched.slice() }) },
+    state: { rows, ...Object.fromEntries(arrays) } as unknown as NativeLatentStatsState,
+    extra,
+  }
+}
+
+const block = 1 << 22
+
+/** SHA-256 over what the file says, whatever the order of its tensors. */
+async function digestOf(
+  settings: string,
+  extra: Readonly<Record<string, string>>,
+  tensors: readonly { name: string; dtype: string; shape: readonly number[]; data: TensorArray }[],
+  task: TaskOptions,
+): Promise<string> {
+  const hash = createHash('sha256')
+  const byName = <Item>(entries: [string, Item][]): [string, Item][] =>
+    entries.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+  hash.update(JSON.stringify([settings, byName(Object.entries(extra))]))
+  for (const [name, { dtype, shape, data }] of byName(tensors.map((tensor) => [tensor.name, tensor]))) {
+    hash.update(JSON.stringify([name, dtype, shape]))
+    for (let offset = 0; offset < data.byteLength; offset += block) {
+      throwIfAborted(task)
+      hash.update(
+        new Uint8Array(data.buffer, data.byteOffset + offset, Math.min(block, data.byteLength - offset)),
+      )
+      await new Promise(setImmediate) // large files must not hold up the event loop
+    }
+  }
+  return hash.digest('hex')
+}

@@ -1,0 +1,96 @@
+#include "native/activations/rows.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "native/core/error.h"
+#include "native/core/finite.h"
+#include "native/core/half.h"
+
+namespace personascope {
+
+namespace {
+
+template <class Stored, class Convert>
+void convert(const std::uint8_t* from, std::uint64_t count, float* out, const Convert& to_float) {
+  for (std::uint64_t i = 0; i < count; ++i) {
+    Stored value;
+    std::memcpy(&value, from + i * sizeof(Stored), sizeof(Stored));
+    out[i] = to_float(value);
+  }
+}
+
+// The pages that hold rows [first, first + count) and, with `whole`, nothing else.
+void advise(const Tensor& mapped, std::uint64_t first, std::uint64_t count, bool whole, int advice) {
+  if (count == 0 || !is_contiguous(mapped)) return;
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const std::uint64_t row = mapped.shape[1] * dtype_size(mapped.dtype);
+  auto begin = reinterpret_cast<std::uintptr_t>(mapped.data) + first * row;
+  std::uintptr_t end = begin + count * row;
+  if (whole) {
+    begin = (begin + page - 1) / page * page;
+    end = end / page * page;
+  } else {
+    begin = begin / page * page;
+  }
+  // A hint: where the system refuses it nothing is lost.
+  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+void check_range(const Tensor& tensor, std::uint64_t first, std::uint64_t count) {
+  require(tensor.shape.size() == 2, ErrorCode::invalid_argument,
+          tensor.name + ": has shape " + shape_text(tensor.shape) + ", expected [rows, width]");
+  require(first <= tensor.shape[0] && count <= tensor.shape[0] - first, ErrorCode::invalid_argument,
+          tensor.name + ": rows " + std::to_string(first) + " to " + std::to_string(first + count) + " of " +
+              std::to_string(tensor.shape[0]));
+}
+
+}  // namespace
+
+void read_rows(const Tensor& activations, std::uint64_t first, std::uint64_t count, float* out) {
+  check_range(activations, first, count);
+  const std::uint64_t width = activations.shape[1], values = count * width;
+  if (is_contiguous(activations)) {
+    const std::uint8_t* from = activations.data + first * width * dtype_size(activations.dtype);
+    switch (activations.dtype) {
+      case Dtype::f32:
+        if (values > 0) std::memcpy(out, from, values * sizeof(float));
+        break;
+      case Dtype::f16:
+        convert<std::uint16_t>(from, values, out, f16_to_f32);
+        break;
+      case Dtype::bf16:
+        convert<std::uint16_t>(from, values, out, bf16_to_f32);
+        break;
+      case Dtype::f64:
+        convert<double>(from, values, out, [](double value) { return static_cast<float>(value); });
+        break;
+      default:
+        fail(ErrorCode::format, activations.name + ": is of " + dtype_name(activations.dtype) +
+                                    ", expected F32, F16, BF16 or F64");
+    }
+  } else {
+    read_f32(activations, first * width, values, out);
+  }
+  const std::size_t bad = first_non_finite(out, values);
+  if (bad < values)
+    fail(ErrorCode::non_finite, activations.name + ": row " + std::to_string(first + bad / width) +
+                                    ", component " + std::to_string(bad % width) + " is " +
+                                    std::to_string(out[bad]));
+}
+
+void prefetch_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {
+  check_range(mapped, first, count);
+  advise(mapped, first, count, false, MADV_WILLNEED);
+}
+
+void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {
+  check_range(mapped, first, count);
+  advise(mapped, first, count, true, MADV_DONTNEED);
+}
+
+}  // namespace personascope
