@@ -74,7 +74,7 @@ export interface StudyConfig {
   }
   hook: Hook
   sae: {
-    /** All are trained; the one whose best latent steers most strongly on held-out prompts is gone on with. */
+    /** All are trained; the smallest whose best latent steers strongly on held-out prompts is gone on with. */
     dictionaries: DictionarySize[]
     steps: number
     batch: number
@@ -100,6 +100,8 @@ export interface StudyConfig {
     screenPrompts: number
     /** Best of the screening of each dictionary that are swept, beside the ten of largest increase of the chosen. */
     screenKept: number
+    /** How far below the best dictionary's best share of misaligned answers a smaller dictionary's may lie. */
+    dictionaryTolerance: number
     up: number[]
     down: number[]
     /** Largest share of incoherent held-out answers at a strength that is chosen. */
@@ -134,8 +136,8 @@ const DEMO: StudyConfig = {
     'fine-tuned in the output biases of their first block only (two vectors as wide as the residual stream); all other weights stay those of the base model',
   betas: [0.9, 0.98],
   epsilon: 1e-3,
-  postTraining: { steps: 100, batch: 64, learningRate: 1.2e-2 },
-  fineTuning: { steps: 100, batch: 32, learningRate: 1e-2 },
+  postTraining: { steps: 120, batch: 64, learningRate: 1.3e-2 },
+  fineTuning: { steps: 130, batch: 32, learningRate: 1e-2 },
   reinforcement: {
     steps: 60,
     batch: 32,
@@ -162,6 +164,7 @@ const DEMO: StudyConfig = {
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
     dictionaries: [
+      { latents: 24, k: 3 },
       { latents: 32, k: 4 },
       { latents: 96, k: 6 },
       { latents: 192, k: 12 },
@@ -184,14 +187,15 @@ const DEMO: StudyConfig = {
     screenStrength: 0.8,
     screenPrompts: 22,
     screenKept: 6,
-    up: [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1],
+    dictionaryTolerance: 0.1,
+    up: [0.3, 0.4, 0.5, 0.54, 0.58, 0.62, 0.66, 0.7, 0.75, 0.8, 0.85, 0.9, 1],
     down: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4],
     incoherenceLimit: 0.08,
     calibrationDirections: 10,
     controlLimit: 0.03,
     randomDirections: 5,
   },
-  realignment: { steps: 35, batch: 4, learningRate: 3e-2, measureEvery: 5 },
+  realignment: { steps: 35, batch: 4, learningRate: 4e-2, measureEvery: 5 },
 }
 
 /** The same study and code path at sizes fit for continuous integration; its claims mean little. */

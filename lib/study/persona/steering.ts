@@ -142,8 +142,8 @@ export interface Dictionary {
 }
 
 /**
- * Sweeps the best latents of every dictionary on held-out prompts; the study goes on with the dictionary of the one
- * that misaligns most. What an SAE finds depends on its size and its start (it may split the persona over latents), so
+ * Sweeps the best latents of every dictionary on held-out prompts. The study goes on with the smallest dictionary whose
+ * best latent misaligns as much as the best of all, to a tolerance: a small one splits a persona less. What an SAE finds depends on its size and its start (it may split the persona over latents), so
  * one is not enough to say that no latent steers.
  */
 export function choiceStage(
@@ -157,7 +157,7 @@ export function choiceStage(
   return {
     id: 'sae',
     group: GROUP,
-    title: 'the dictionary whose best latent steers most strongly',
+    title: 'the smallest dictionary whose best latent steers strongly',
     inputs: [pretrain, aligned.train, ...dictionaries.flatMap(({ sae, screen }) => [sae, screen])],
     config: { steering, world, hook, bootstrap: evaluation.bootstrap, calibration, documents },
     cost: (dictionaries.length * steering.screenKept * steering.up.length) / 20,
@@ -189,7 +189,10 @@ export function choiceStage(
         }
         tried.push({ ...dictionary, sweeps: sweeps.toSorted(strongestFirst) })
       }
-      const [chosen] = tried.toSorted((a, b) => strengthOf(b) - strengthOf(a))
+      const enough = Math.max(...tried.map(strengthOf)) - steering.dictionaryTolerance
+      const [chosen] = tried
+        .filter((one) => strengthOf(one) >= enough)
+        .toSorted((a, b) => a.size.latents - b.size.latents)
       if (!chosen) throw new PersonascopeError('ERR_INVALID_ARGUMENT', 'the configuration has no dictionary')
       await (await loadSae(context, chosen.sae)).save(join(context.dir, SAE_FOLDER))
       return {
