@@ -210,31 +210,82 @@ export interface NativeCodes {
   indices: Uint32Array
   values: Float32Array
   offsets: Uint32Array
+  /** [rows] where inputs are normalised. */
+  inputMean?: Float32Array | undefined
+  inputScale?: Float32Array | undefined
 }
 
-export interface NativeSaeConfig {
+export interface NativeEncodeReport {
+  precision: 'fp32' | 'bf16' | 'int8'
+  tokens: number
+  screened: number
+  rescored: number
+}
+
+/** native/sae/spec.h; arrays [rows, columns] are copied. */
+export interface NativeSaeSpec {
   latents: number
   width: number
-  k: number
+  outWidth: number
+  /** 0 topk, 1 threshold, 2 gated, 3 groupmax. */
+  rule: 0 | 1 | 2 | 3
+  k?: number
+  /** 0 none, 1 constant_norm_rescale, 2 layer_norm. */
+  inputNorm: 0 | 1 | 2
+  /** Where a call names none. */
+  precision?: NativePrecision
+  transcoder: boolean
   subtractDecoderBias: boolean
+  scaledCodes: boolean
+  wEnc: NativeTensor | Float32Array
+  wDec: NativeTensor | Float32Array
+  wSkip?: NativeTensor | Float32Array
+  bEnc: Float32Array
+  bDec: Float32Array
+  mean?: Float32Array
+  scale?: Float32Array
+  /** One, or one a latent. */
+  threshold?: Float32Array
+  gateBias?: Float32Array
+  magnitudeScale?: Float32Array
+  magnitudeBias?: Float32Array
+  selectionScale?: Float32Array
 }
 
+/** 0 fp32, 1 bf16, 2 int8; left out, the core chooses. */
+export type NativePrecision = 0 | 1 | 2
+
 export interface NativeSae {
-  encode(values: Float32Array, options: NativeJobOptions): Promise<NativeCodes>
+  /** Makes what encoding needs; progress counts latents. */
+  prepare(
+    precision: NativePrecision | undefined,
+    calibration: Float32Array | undefined,
+    options: NativeJobOptions,
+  ): Promise<void>
+  encode(
+    values: Float32Array,
+    precision: NativePrecision | undefined,
+    options: NativeJobOptions,
+  ): Promise<NativeCodes & { report: NativeEncodeReport }>
   encodeInto(
     stats: NativeLatentStats,
     values: Float32Array,
     groups: Uint32Array | undefined,
     ids: Float64Array | undefined,
     options: NativeJobOptions,
-  ): Promise<void>
-  decode(codes: NativeCodes, options: NativeJobOptions): Promise<Float32Array>
+  ): Promise<NativeEncodeReport>
+  /** `inputs` [rows, width] for a skip connection. */
+  decode(
+    codes: NativeCodes,
+    inputs: Float32Array | undefined,
+    options: NativeJobOptions,
+  ): Promise<Float32Array>
   preActivations(values: Float32Array, latents: Uint32Array, options: NativeJobOptions): Promise<Float32Array>
   decoderVector(latent: number): Float32Array
   encoderVector(latent: number): Float32Array
   /** Rows begin … end − 1 of W_enc as [width, latents]. */
   encoderColumns(begin: number, end: number): Float32Array
-  /** Rows begin … end − 1 of W_dec [latents, width]. */
+  /** Rows begin … end − 1 of W_dec [latents, outWidth]. */
   decoderRows(begin: number, end: number): Float32Array
   encoderBias(): Float32Array
   decoderBias(): Float32Array
@@ -329,25 +380,8 @@ export interface NativeLatentDiff {
 }
 
 export interface NativeAddon {
-  Sae: new (
-    config: NativeSaeConfig,
-    wEnc: Float32Array,
-    /** Of wEnc: 0 [latents, width], 1 [width, latents]. */
-    layout: 0 | 1,
-    wDec: Float32Array,
-    bEnc: Float32Array,
-    bDec: Float32Array,
-  ) => NativeSae
-  /** The same off the event loop. */
-  createSae(
-    config: NativeSaeConfig,
-    wEnc: Float32Array,
-    layout: 0 | 1,
-    wDec: Float32Array,
-    bEnc: Float32Array,
-    bDec: Float32Array,
-    options: NativeJobOptions,
-  ): Promise<NativeSae>
+  Sae: new (spec: NativeSaeSpec) => NativeSae
+  createSae(spec: NativeSaeSpec, options: NativeJobOptions): Promise<NativeSae>
   SaeTrainer: new (options: NativeSaeTrainerOptions) => NativeSaeTrainer
   LatentStats: new (options: {
     latents: number

@@ -153,14 +153,11 @@ personascope_status personascope_sae_create(const personascope_sae_config* confi
     present(w_dec, "w_dec");
     present(b_enc, "b_enc");
     present(b_dec, "b_dec");
-    personascope::SaeConfig made;
-    made.latents = config->latents;
-    made.width = config->width;
-    made.k = config->k;
-    made.subtract_decoder_bias = config->subtract_decoder_bias != 0;
     const auto layout = config->encoder_width_major ? personascope::EncoderLayout::width_major
                                                     : personascope::EncoderLayout::latent_major;
-    *sae = new personascope_sae{personascope::Sae(made, w_enc, layout, w_dec, b_enc, b_dec)};
+    *sae = new personascope_sae{personascope::Sae(
+        personascope::topk_spec(config->latents, config->width, config->k, config->subtract_decoder_bias != 0,
+                                w_enc, layout, w_dec, b_enc, b_dec))};
   });
 }
 
@@ -178,15 +175,15 @@ void personascope_sae_destroy(personascope_sae* sae) {
 }
 
 uint64_t personascope_sae_latents(const personascope_sae* sae) {
-  return sae ? sae->sae.config().latents : 0;
+  return sae ? sae->sae.spec().latents : 0;
 }
 
 uint64_t personascope_sae_width(const personascope_sae* sae) {
-  return sae ? sae->sae.config().width : 0;
+  return sae ? sae->sae.spec().width : 0;
 }
 
 uint64_t personascope_sae_k(const personascope_sae* sae) {
-  return sae ? sae->sae.config().k : 0;
+  return sae ? sae->sae.spec().k : 0;
 }
 
 personascope_status personascope_sae_encode(const personascope_sae* sae, const float* x, uint64_t tokens,
@@ -198,7 +195,7 @@ personascope_status personascope_sae_encode(const personascope_sae* sae, const f
     present(indices, "indices");
     present(values, "values");
     present(counts, "counts");
-    sae->sae.encode_to(x, tokens, sae->sae.config().width, indices, values, counts);
+    sae->sae.encode_to(x, tokens, sae->sae.spec().width, indices, values, counts);
   });
 }
 
@@ -212,12 +209,12 @@ personascope_status personascope_sae_decode(const personascope_sae* sae, const u
     present(values, "values");
     present(counts, "counts");
     present(out, "out");
-    const std::size_t k = sae->sae.config().k;
+    const std::size_t k = sae->sae.spec().k;
     for (uint64_t t = 0; t < tokens; ++t)
       if (counts[t] > k)
         fail(ErrorCode::invalid_argument, "token " + std::to_string(t) + " has " + std::to_string(counts[t]) +
                                               " codes, expected at most k = " + std::to_string(k));
-    sae->sae.decode({tokens, indices, values, nullptr, k, counts}, out);
+    sae->sae.decode({tokens, indices, values, nullptr, k, counts}, {}, out);
   });
 }
 
@@ -226,7 +223,8 @@ personascope_status personascope_sae_decoder_vector(const personascope_sae* sae,
   return guarded([&] {
     present(sae, "sae");
     present(vector, "vector");
-    std::copy_n(sae->sae.decoder_vector(latent), sae->sae.config().width, vector);
+    const std::vector<float> row = sae->sae.decoder_vector(latent);
+    std::copy(row.begin(), row.end(), vector);
   });
 }
 
@@ -253,7 +251,7 @@ personascope_status personascope_stats_add(personascope_stats* stats, const pers
     present(sae, "sae");
     if (tokens == 0) return;
     present(x, "x");
-    sae->sae.encode_into(stats->stats, x, tokens, sae->sae.config().width, groups, nullptr);
+    sae->sae.encode_into(stats->stats, x, tokens, sae->sae.spec().width, groups, nullptr);
   });
 }
 

@@ -1,8 +1,18 @@
 import { requireArgument } from '../core/errors.js'
 
+/** How a batch was encoded. The codes are the same bits whatever it says. */
+export interface EncodeReport {
+  /** In which latents were screened. */
+  precision: 'fp32' | 'bf16' | 'int8'
+  /** Mean number of latents a token that passed screening for a while. */
+  screenedPerToken: number
+  /** Mean number of latents a token that were computed once more, exactly. */
+  rescoredPerToken: number
+}
+
 /**
- * Sparse codes of a batch: row i holds the pairs `offsets[i]` … `offsets[i + 1] − 1` of (latent, value), at most k
- * of them, values > 0 in falling order, equal values by lower latent.
+ * Sparse codes of a batch: row i holds the pairs `offsets[i]` … `offsets[i + 1] − 1` of (latent, value), values > 0 in
+ * falling order, equal values by lower latent. How many there are depends on the SAE's selection rule.
  */
 export class SparseCodes {
   /** Latents of the SAE. */
@@ -11,12 +21,34 @@ export class SparseCodes {
   readonly values: Float32Array
   /** [rows + 1] */
   readonly offsets: Uint32Array
+  /** [rows], where the SAE normalises its inputs: decoding gives value × inputScale + inputMean. */
+  readonly inputMean: Float32Array | undefined
+  readonly inputScale: Float32Array | undefined
+  readonly #report: EncodeReport | undefined
 
-  constructor(latents: number, codes: { indices: Uint32Array; values: Float32Array; offsets: Uint32Array }) {
+  constructor(
+    latents: number,
+    codes: {
+      indices: Uint32Array
+      values: Float32Array
+      offsets: Uint32Array
+      inputMean?: Float32Array | undefined
+      inputScale?: Float32Array | undefined
+    },
+    report?: EncodeReport,
+  ) {
     this.latents = latents
     this.indices = codes.indices
     this.values = codes.values
     this.offsets = codes.offsets
+    this.inputMean = codes.inputMean
+    this.inputScale = codes.inputScale
+    this.#report = report
+  }
+
+  /** How they were made; undefined for codes that `Sae.encode` did not make. */
+  get report(): EncodeReport | undefined {
+    return this.#report
   }
 
   get rows(): number {

@@ -152,7 +152,7 @@ function checked(where: string, settings: SaeSettings): SaeSettings {
 }
 
 /** cfg.json as SAELens 6 writes it. */
-export function configOf(settings: Omit<SaeSettings, 'rescaleByDecoderNorm'>): Record<string, unknown> {
+export function configOf(settings: SaeSettings): Record<string, unknown> {
   const { metadata } = settings
   return {
     architecture: 'topk',
@@ -162,7 +162,7 @@ export function configOf(settings: Omit<SaeSettings, 'rescaleByDecoderNorm'>): R
     dtype: 'float32',
     device: 'cpu',
     apply_b_dec_to_input: settings.subtractDecoderBias,
-    rescale_acts_by_decoder_norm: false,
+    rescale_acts_by_decoder_norm: settings.rescaleByDecoderNorm,
     normalize_activations: 'none',
     reshape_activations: 'none',
     metadata: {

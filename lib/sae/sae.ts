@@ -4,7 +4,7 @@ import { PersonascopeError, requireArgument, toPersonascopeError } from '../core
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { readJson, writeJson } from '../io/json.js'
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js'
-import { native, type NativeSae } from '../native.js'
+import { native, type NativePrecision, type NativeSae, type NativeSaeSpec } from '../native.js'
 import { SparseCodes } from './codes.js'
 import {
   CONFIG_FILE,
@@ -15,6 +15,7 @@ import {
   type SaeMetadata,
   type SaeSettings,
 } from './config.js'
+import type { InputNorm, SaeSpec, Selection } from './spec.js'
 
 /** Weights of an SAE, row-major. */
 export interface SaeWeights {
@@ -36,63 +37,137 @@ export interface SaeWeights {
 }
 
 /**
- * A TopK sparse autoencoder: codes = the k largest of relu(W_enc (x − b_dec) + b_enc), reconstruction = codes · W_dec
- * + b_dec. Codes are those of fp32 arithmetic, ties by lower latent, the same bits for any batch split, number of
- * threads and instruction set (native/kernels/encode/encode.h). Immutable.
+ * In which latents are screened before the exact ones are chosen: codes are the same bits with each. 'auto' takes the
+ * quickest that this CPU has and whose bounds are tight enough on the data at hand. PERSONASCOPE_PRECISION sets it for
+ * all that say 'auto'.
+ */
+export type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
+
+export interface SaeOptions {
+  /** Default 'auto'. */
+  precision?: Precision
+}
+
+export interface EncodeOptions extends TaskOptions {
+  /** Default: the SAE's. */
+  precision?: Precision
+}
+
+const precisions: Record<Precision, NativePrecision | undefined> = {
+  auto: undefined,
+  fp32: 0,
+  bf16: 1,
+  int8: 2,
+}
+
+function nativePrecision(precision: Precision): NativePrecision | undefined {
+  requireArgument(
+    Object.hasOwn(precisions, precision),
+    `precision: found '${String(precision)}', expected auto, fp32, bf16 or int8`,
+  )
+  return precisions[precision]
+}
+
+/**
+ * A sparse autoencoder or transcoder: codes = selection(W_enc x' + b_enc), reconstruction = codes · W_dec + b_dec, as
+ * its {@link SaeSpec} says. Codes are those of fp32 arithmetic, ties by lower latent, the same bits for any batch split,
+ * number of threads, instruction set and precision of screening (native/kernels/encode/encode.h). Immutable.
  */
 export class Sae {
   readonly dModel: number
+  /** Width of reconstructions. */
+  readonly dOut: number
   readonly latents: number
-  readonly k: number
+  readonly architecture: string
+  readonly selection: Readonly<Selection>
+  readonly inputNorm: InputNorm
   readonly subtractDecoderBias: boolean
+  readonly precision: Precision
   readonly metadata: Readonly<SaeMetadata>
+  /** @internal All but the weights. */
+  readonly spec: Readonly<SaeSummary>
   readonly #native: NativeSae
 
-  private constructor(settings: Omit<SaeSettings, 'rescaleByDecoderNorm'>, made: NativeSae) {
-    this.dModel = settings.dModel
-    this.latents = settings.latents
-    this.k = settings.k
-    this.subtractDecoderBias = settings.subtractDecoderBias
-    this.metadata = { ...settings.metadata }
+  private constructor(summary: SaeSummary, made: NativeSae, options: SaeOptions) {
+    const { wEnc: _1, wDec: _2, wSkip: _3, bEnc: _4, bDec: _5, ...spec } = summary as SaeSpec
+    this.dModel = spec.dModel
+    this.dOut = spec.dOut ?? spec.dModel
+    this.latents = spec.latents
+    this.architecture = spec.architecture
+    this.selection = spec.selection
+    this.inputNorm = spec.inputNorm
+    this.subtractDecoderBias = spec.subtractDecoderBias
+    this.precision = options.precision ?? 'auto'
+    this.metadata = { ...spec.metadata }
+    this.spec = spec
     this.#native = made
   }
 
+  /** Codes a token at most, where the selection rule bounds them; else the number of latents. */
+  get k(): number {
+    return 'k' in this.selection ? this.selection.k : this.latents
+  }
+
   /** An SAE of weights at hand (copied). Errors: `ERR_INVALID_ARGUMENT` (sizes), `ERR_NON_FINITE` (located). */
-  static fromWeights(weights: SaeWeights): Sae {
-    const settings = {
-      dModel: weights.dModel,
-      latents: weights.latents,
-      k: weights.k,
+  static fromWeights(weights: SaeWeights, options: SaeOptions = {}): Sae {
+    const spec: SaeSpec = {
+      ...weights,
+      architecture: 'topk',
+      selection: { rule: 'topk', k: weights.k },
+      inputNorm: 'none',
       subtractDecoderBias: weights.subtractDecoderBias ?? true,
       metadata: weights.metadata ?? {},
     }
-    const config = { ...settings, width: settings.dModel }
     return new Sae(
-      settings,
-      callNative(() => new native.Sae(config, weights.wEnc, 0, weights.wDec, weights.bEnc, weights.bDec)),
+      spec,
+      callNative(() => new native.Sae(nativeSpec(spec, options))),
+      options,
     )
   }
 
-  /** @internal An SAE that the core made. */
-  static fromNative(settings: Omit<SaeSettings, 'rescaleByDecoderNorm'>, made: NativeSae): Sae {
-    return new Sae(settings, made)
+  /**
+   * An SAE of any {@link SaeSpec}: arrays are copied, tensors of files stay where they are and are read when needed.
+   * Errors: `ERR_INVALID_ARGUMENT` (what does not fit), `ERR_FORMAT` (dtypes), `ERR_NON_FINITE` (located).
+   */
+  static async fromSpec(spec: SaeSpec, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
+    const made = await runNative(options, 'weights', (job) =>
+      native.createSae(nativeSpec(spec, options), job),
+    )
+    return new Sae(spec, made, options)
+  }
+
+  /** @internal An SAE that the core made: TopK. */
+  static fromNative(
+    settings: Pick<SaeSpec, 'dModel' | 'latents' | 'subtractDecoderBias' | 'metadata'> & { k: number },
+    made: NativeSae,
+  ): Sae {
+    return new Sae(
+      {
+        ...settings,
+        architecture: 'topk',
+        selection: { rule: 'topk', k: settings.k },
+        inputNorm: 'none',
+      },
+      made,
+      {},
+    )
   }
 
   /**
    * Reads a folder in SAELens layout: cfg.json and sae_weights.safetensors (TopK architecture; F32, F16, BF16 or F64
    * weights). Errors name the file and the field or tensor: `ERR_NOT_FOUND`, `ERR_FORMAT`, `ERR_NON_FINITE`.
    */
-  static async load(folder: string, options: TaskOptions = {}): Promise<Sae> {
+  static async load(folder: string, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
     throwIfAborted(options)
     const configFile = join(folder, CONFIG_FILE)
     const settings = settingsOf(await readJson(configFile, configSchema), configFile)
-    const { dModel, latents } = settings
+    const { dModel, latents, k, subtractDecoderBias, metadata } = settings
     const path = join(folder, WEIGHTS_FILE)
     const file = SafetensorsFile.open(path)
     const { signal } = options
-    let wEnc = await file.f32('W_enc', { shape: [dModel, latents], signal })
-    let wDec = await file.f32('W_dec', { shape: [latents, dModel], signal })
-    let bEnc = await file.f32('b_enc', { shape: [latents], signal })
+    const wEnc = file.tensor('W_enc', [dModel, latents]).transpose()
+    const wDec = file.tensor('W_dec', [latents, dModel])
+    const bEnc = await file.f32('b_enc', { shape: [latents], signal })
     const bDec = await file.f32('b_dec', { shape: [dModel], signal })
     const scaling = file.tensors.get('scaling_factor')
     if (
@@ -102,23 +177,53 @@ export class Sae {
       throw new PersonascopeError('ERR_FORMAT', `${path}: tensor 'scaling_factor' is not all ones`, {
         hint: 'fold it into the weights with SAELens and save the SAE again',
       })
-    if (settings.rescaleByDecoderNorm)
-      ({ wEnc, wDec, bEnc } = foldDecoderNorms(settings, { wEnc, wDec, bEnc }))
+    const spec: SaeSpec = {
+      dModel,
+      latents,
+      architecture: 'topk',
+      selection: { rule: 'topk', k },
+      inputNorm: 'none',
+      subtractDecoderBias,
+      wEnc,
+      wDec,
+      bEnc,
+      bDec,
+      metadata,
+    }
+    if (settings.rescaleByDecoderNorm) {
+      spec.selectionScale = rowNorms(await file.f32('W_dec', { signal }), dModel)
+      spec.scaledCodes = true
+    }
     try {
-      const made = await runNative(options, 'weights', (job) =>
-        native.createSae({ ...settings, width: dModel }, wEnc, 1, wDec, bEnc, bDec, job),
-      )
-      return new Sae(settings, made)
+      return await Sae.fromSpec(spec, options)
     } catch (error) {
       const failure = toPersonascopeError(error)
       throw new PersonascopeError(failure.code, `${path}: ${failure.message}`, { cause: error })
     }
   }
 
+  /**
+   * Reads the weights once and makes what encoding needs (a copy in int8, about latents × dModel bytes); the first
+   * `encode` does it otherwise. Screening is sharper with `calibration` [rows, dModel]: inputs like those to come.
+   * Progress counts latents. Errors: `ERR_NON_FINITE` (weights, located), `ERR_ABORTED`.
+   */
+  async prepare(options: EncodeOptions & { calibration?: Float32Array } = {}): Promise<void> {
+    const precision = this.#precision(options)
+    await runNative(options, 'latents', (job) => this.#native.prepare(precision, options.calibration, job))
+  }
+
   /** Writes the SAELens layout into a folder (made if need be); each file beside and renamed. */
   async save(folder: string, options: TaskOptions = {}): Promise<void> {
     throwIfAborted(options)
-    const { dModel, latents } = this
+    const { dModel, latents, spec } = this
+    requireArgument(
+      spec.selection.rule === 'topk' &&
+        spec.inputNorm === 'none' &&
+        !spec.standardise &&
+        spec.dOut === undefined &&
+        (spec.selectionScale === undefined || spec.scaledCodes === true),
+      `an SAE of architecture '${spec.architecture}' cannot be written as a TopK autoencoder of SAELens`,
+    )
     try {
       await mkdir(folder, { recursive: true })
     } catch (error) {
@@ -154,32 +259,47 @@ export class Sae {
       ],
       { metadata: { format: 'pt' } },
     )
-    await writeJson(join(folder, CONFIG_FILE), configOf(this))
+    await writeJson(
+      join(folder, CONFIG_FILE),
+      configOf({ ...this.#settings(), rescaleByDecoderNorm: spec.scaledCodes ?? false }),
+    )
   }
 
   /**
    * Codes of `values` [rows, dModel]. Errors: `ERR_INVALID_ARGUMENT` (not whole rows), `ERR_NON_FINITE` (row and
    * dimension named). `values` must not change until it settles.
    */
-  async encode(values: Float32Array, options?: TaskOptions): Promise<SparseCodes> {
-    return new SparseCodes(
-      this.latents,
-      await runNative(options, 'tokens', (job) => this.#native.encode(values, job)),
+  async encode(values: Float32Array, options: EncodeOptions = {}): Promise<SparseCodes> {
+    const precision = this.#precision(options)
+    const { report, ...codes } = await runNative(options, 'tokens', (job) =>
+      this.#native.encode(values, precision, job),
     )
+    const rows = Math.max(1, codes.offsets.length - 1)
+    return new SparseCodes(this.latents, codes, {
+      precision: report.precision,
+      screenedPerToken: report.screened / rows,
+      rescoredPerToken: report.rescored / rows,
+    })
   }
 
-  /** Reconstructions [rows, dModel] of codes, b_dec included. */
-  async decode(codes: SparseCodes, options?: TaskOptions): Promise<Float32Array> {
+  /**
+   * Reconstructions [rows, dOut] of codes, b_dec included and normalisation undone. A transcoder with a skip connection
+   * needs the `input` [rows, dModel] that was encoded.
+   */
+  async decode(
+    codes: SparseCodes,
+    options: TaskOptions & { input?: Float32Array } = {},
+  ): Promise<Float32Array> {
     requireArgument(
       codes.latents === this.latents,
       `codes of ${codes.latents} latents, the SAE has ${this.latents}`,
     )
-    return runNative(options, 'tokens', (job) => this.#native.decode(codes, job))
+    return runNative(options, 'tokens', (job) => this.#native.decode(codes, options.input, job))
   }
 
   /**
-   * Pre-activations W_enc (x − b_dec) + b_enc of some latents, signed, before top-k and ReLU: [rows, latents.length].
-   * They move before a latent is among the k largest.
+   * Pre-activations W_enc x' + b_enc of some latents, signed, before selection and ReLU: [rows, latents.length]; of a
+   * gated SAE those of the gate. They move before a latent becomes a code.
    */
   async preActivations(
     values: Float32Array,
@@ -190,7 +310,7 @@ export class Sae {
     return runNative(options, 'tokens', (job) => this.#native.preActivations(values, chosen, job))
   }
 
-  /** A copy of a latent's decoder vector [dModel]. */
+  /** A copy of a latent's decoder vector [dOut]. */
   decoderVector(latent: number): Float32Array {
     return callNative(() => this.#native.decoderVector(latent))
   }
@@ -200,7 +320,7 @@ export class Sae {
     return callNative(() => this.#native.encoderVector(latent))
   }
 
-  /** A copy of b_dec [dModel]. */
+  /** A copy of b_dec [dOut]. */
   decoderBias(): Float32Array {
     return this.#native.decoderBias()
   }
@@ -215,6 +335,16 @@ export class Sae {
     return this.#native
   }
 
+  /** Of one call; undefined leaves it to what the SAE was made with. */
+  #precision(options: EncodeOptions): NativePrecision | undefined {
+    return options.precision === undefined ? undefined : nativePrecision(options.precision)
+  }
+
+  #settings(): Omit<SaeSettings, 'rescaleByDecoderNorm'> {
+    const { dModel, latents, k, subtractDecoderBias, metadata } = this
+    return { dModel, latents, k, subtractDecoderBias, metadata }
+  }
+
   #indices(latents: Uint32Array | readonly number[]): Uint32Array {
     for (const latent of latents)
       requireArgument(
@@ -225,27 +355,50 @@ export class Sae {
   }
 }
 
-/**
- * Puts ‖decoder vector‖ into encoder and bias, which leaves unit decoder vectors, the same selection and the same
- * reconstruction. W_enc here is [dModel, latents].
- */
-function foldDecoderNorms(
-  settings: SaeSettings,
-  weights: { wEnc: Float32Array; wDec: Float32Array; bEnc: Float32Array },
-): { wEnc: Float32Array; wDec: Float32Array; bEnc: Float32Array } {
-  const { dModel, latents } = settings
-  const wEnc = weights.wEnc.slice()
-  const wDec = weights.wDec.slice()
-  const bEnc = weights.bEnc.slice()
-  for (let latent = 0; latent < latents; latent++) {
-    const row = wDec.subarray(latent * dModel, (latent + 1) * dModel)
-    const norm = Math.hypot(...row)
-    if (norm === 0) continue
-    for (let i = 0; i < dModel; i++) {
-      row[i]! /= norm
-      wEnc[i * latents + latent]! *= norm
-    }
-    bEnc[latent]! *= norm
+type SaeSummary = Omit<SaeSpec, 'wEnc' | 'wDec' | 'wSkip' | 'bEnc' | 'bDec'>
+
+const rules = { topk: 0, threshold: 1, gated: 2, groupmax: 3 } as const
+const norms = { none: 0, constant_norm_rescale: 1, layer_norm: 2 } as const
+
+function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
+  const { selection, standardise } = spec
+  const made: NativeSaeSpec = {
+    latents: spec.latents,
+    width: spec.dModel,
+    outWidth: spec.dOut ?? spec.dModel,
+    rule: rules[selection.rule],
+    inputNorm: norms[spec.inputNorm],
+    transcoder: spec.dOut !== undefined,
+    subtractDecoderBias: spec.subtractDecoderBias,
+    scaledCodes: spec.scaledCodes ?? false,
+    wEnc: spec.wEnc,
+    wDec: spec.wDec,
+    bEnc: spec.bEnc,
+    bDec: spec.bDec,
   }
-  return { wEnc, wDec, bEnc }
+  const precision = nativePrecision(options.precision ?? 'auto')
+  if (precision !== undefined) made.precision = precision
+  if (spec.wSkip !== undefined) made.wSkip = spec.wSkip
+  if (spec.selectionScale !== undefined) made.selectionScale = spec.selectionScale
+  if (standardise !== undefined) Object.assign(made, { mean: standardise.mean, scale: standardise.scale })
+  if (selection.rule === 'threshold') {
+    const { threshold } = selection
+    made.threshold = typeof threshold === 'number' ? Float32Array.of(threshold) : threshold
+  } else if (selection.rule === 'gated') {
+    made.gateBias = selection.gateBias
+    made.magnitudeScale = selection.magnitudeScale
+    made.magnitudeBias = selection.magnitudeBias
+  } else {
+    made.k = selection.k
+  }
+  return made
+}
+
+/** Euclidean norms of the rows of a matrix [rows, width]. */
+function rowNorms(matrix: Float32Array, width: number): Float32Array {
+  return Float32Array.from({ length: matrix.length / width }, (_, row) => {
+    let squares = 0
+    for (let i = row * width; i < (row + 1) * width; i++) squares += matrix[i]! * matrix[i]!
+    return Math.sqrt(squares)
+  })
 }

@@ -30,7 +30,10 @@ export interface SaeSpec {
   /** Width of the input. A crosscoder's layers stand side by side: layers × d_model. */
   dModel: number
   latents: number
-  /** Width of the output; transcoders only. Default dModel. */
+  /**
+   * Width of the output. Giving it (even if it is dModel) says that this is a transcoder: the normalisation of the
+   * input is not undone after decoding. Default dModel.
+   */
   dOut?: number
   /** Layers a crosscoder reads; dModel and dOut are divided by it. Default 1. */
   layers?: number

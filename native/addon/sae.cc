@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <vector>
 
-#include "native/addon/job.h"
 #include "native/addon/latent_stats.h"
 #include "native/addon/modules.h"
+#include "native/addon/tensor.h"
 #include "native/sae/trainer.h"
 
 namespace personascope::addon {
@@ -18,14 +19,74 @@ namespace {
 // one thread, and frees what it holds when it ends.
 thread_local Napi::FunctionReference* t_constructor = nullptr;
 
-SaeConfig sae_config(const Napi::Value& value) {
-  const auto config = object(value, "config");
-  SaeConfig made;
-  made.latents = whole_number(config.Get("latents"), "latents", 1, 0xFFFFFFFFull);
-  made.width = whole_number(config.Get("width"), "dModel", 1, 1 << 20);
-  made.k = whole_number(config.Get("k"), "k", 1, made.latents);
-  made.subtract_decoder_bias = config.Get("subtractDecoderBias").ToBoolean();
-  return made;
+// A matrix: a view of a file, or the caller's array [rows, columns], which the SAE copies.
+Tensor matrix(const Napi::Value& value, const char* name, std::size_t rows, std::size_t columns) {
+  if (!value.IsTypedArray()) {
+    Tensor tensor = TensorClass::of(value, name);
+    tensor.name = name + (" of " + tensor.name);
+    return tensor;
+  }
+  const auto values = typed_array<float>(value, name, rows * columns);
+  Tensor tensor;
+  tensor.name = name;
+  tensor.shape = {rows, columns};
+  tensor.strides = contiguous_strides(tensor.shape);
+  tensor.data = reinterpret_cast<const std::uint8_t*>(values.data);
+  return tensor;
+}
+
+std::vector<float> floats(const Napi::Object& given, const char* name, std::size_t size) {
+  const auto values = optional_typed_array<float>(given.Get(name), name, size);
+  return {values.data, values.data + values.size};
+}
+
+constexpr std::size_t kMostWidth = std::size_t{1} << 20;
+
+// Undefined: automatic.
+std::optional<Precision> precision_of(const Napi::Value& value) {
+  if (value.IsUndefined() || value.IsNull()) return std::nullopt;
+  return static_cast<Precision>(whole_number(value, "precision", 0, 2));
+}
+
+SaeSpec sae_spec(const Napi::Value& value) {
+  const auto given = object(value, "spec");
+  SaeSpec spec;
+  const std::size_t n = spec.latents = whole_number(given.Get("latents"), "latents", 1, 0xFFFFFFFFull);
+  const std::size_t d = spec.width = whole_number(given.Get("width"), "dModel", 1, kMostWidth);
+  const std::size_t out = spec.out_width = whole_number(given.Get("outWidth"), "dOut", 1, kMostWidth);
+  spec.rule = static_cast<SelectionRule>(whole_number(given.Get("rule"), "rule", 0, 3));
+  if (spec.rule == SelectionRule::topk || spec.rule == SelectionRule::groupmax)
+    spec.k = whole_number(given.Get("k"), "k", 1, n);
+  spec.precision = precision_of(given.Get("precision"));
+  spec.input_norm = static_cast<InputNorm>(whole_number(given.Get("inputNorm"), "inputNorm", 0, 2));
+  spec.transcoder = given.Get("transcoder").ToBoolean();
+  spec.subtract_decoder_bias = given.Get("subtractDecoderBias").ToBoolean();
+  spec.scaled_codes = given.Get("scaledCodes").ToBoolean();
+  spec.w_enc = matrix(given.Get("wEnc"), "W_enc", n, d);
+  spec.w_dec = matrix(given.Get("wDec"), "W_dec", n, out);
+  if (!given.Get("wSkip").IsUndefined()) spec.w_skip = matrix(given.Get("wSkip"), "W_skip", out, d);
+  spec.b_enc = floats(given, "bEnc", n);
+  spec.b_dec = floats(given, "bDec", out);
+  spec.mean = floats(given, "mean", d);
+  spec.scale = floats(given, "scale", d);
+  if (spec.rule == SelectionRule::threshold) {
+    const auto threshold = typed_array<float>(given.Get("threshold"), "threshold");
+    spec.threshold.assign(threshold.data, threshold.data + threshold.size);
+  }
+  spec.gate_bias = floats(given, "gateBias", n);
+  spec.magnitude_scale = floats(given, "magnitudeScale", n);
+  spec.magnitude_bias = floats(given, "magnitudeBias", n);
+  spec.selection_scale = floats(given, "selectionScale", n);
+  return spec;
+}
+
+Napi::Object to_object(Napi::Env env, const EncodeReport& report) {
+  auto result = Napi::Object::New(env);
+  result.Set("precision", precision_name(report.precision));
+  result.Set("tokens", static_cast<double>(report.tokens));
+  result.Set("screened", static_cast<double>(report.count.screened));
+  result.Set("rescored", static_cast<double>(report.count.rescored));
+  return result;
 }
 
 TokenProgress report_to(JobContext& job, std::size_t total) {
@@ -61,7 +122,7 @@ Napi::Function SaeClass::define(Napi::Env env) {
   return DefineClass(
       env, "Sae",
       {InstanceMethod("encode", &SaeClass::encode), InstanceMethod("encodeInto", &SaeClass::encode_into),
-       InstanceMethod("decode", &SaeClass::decode),
+       InstanceMethod("prepare", &SaeClass::prepare), InstanceMethod("decode", &SaeClass::decode),
        InstanceMethod("preActivations", &SaeClass::pre_activations),
        InstanceMethod("decoderVector", &SaeClass::decoder_vector),
        InstanceMethod("encoderVector", &SaeClass::encoder_vector),
@@ -87,72 +148,106 @@ void SaeClass::Finalize(Napi::Env env) {
 
 SaeClass::SaeClass(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   guarded(info.Env(), [&] {
-    if (info[0].IsExternal()) {
+    if (info[0].IsExternal())
       set(info.Env(), *info[0].As<Napi::External<std::shared_ptr<const Sae>>>().Data());
-      return;
-    }
-    const SaeConfig config = sae_config(info[0]);
-    const std::size_t matrix = config.latents * config.width;
-    const auto w_enc = typed_array<float>(info[1], "W_enc", matrix);
-    const auto layout = static_cast<EncoderLayout>(whole_number(info[2], "layout", 0, 1));
-    const auto w_dec = typed_array<float>(info[3], "W_dec", matrix);
-    const auto b_enc = typed_array<float>(info[4], "b_enc", config.latents);
-    const auto b_dec = typed_array<float>(info[5], "b_dec", config.width);
-    set(info.Env(),
-        std::make_shared<const Sae>(config, w_enc.data, layout, w_dec.data, b_enc.data, b_dec.data));
+    else
+      set(info.Env(), std::make_shared<const Sae>(sae_spec(info[0])));
   });
 }
 
-// encode(values, options): {indices, values, offsets}
+EncodeOptions SaeClass::encode_options(const std::optional<Precision>& precision, JobContext& job,
+                                       std::size_t rows) {
+  EncodeOptions options;
+  options.precision = precision;
+  options.progress = report_to(job, rows);
+  options.check = [&job] { job.check(); };
+  return options;
+}
+
+// encode(values, precision | undefined, options): {indices, values, offsets, inputMean?, inputScale?, report}
 Napi::Value SaeClass::encode(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     const auto values = typed_array<float>(info[0], "values");
-    const std::size_t width = sae_->config().width, rows = whole_rows(values, width, "values");
-    return start_job(
-        env, info[1], {info.This(), info[0]}, [sae = sae_, values, rows, width](JobContext& job) -> Finish {
-          auto codes = std::make_shared<SparseCodes>(
-              sae->encode(values.data, rows, width, report_to(job, rows), [&job] { job.check(); }));
-          return [codes](Napi::Env end) -> Napi::Value {
-            auto result = Napi::Object::New(end);
-            result.Set("indices", to_typed_array(end, std::move(codes->indices)));
-            result.Set("values", to_typed_array(end, std::move(codes->values)));
-            result.Set("offsets", to_typed_array(end, std::move(codes->offsets)));
-            return result;
-          };
-        });
+    const auto precision = precision_of(info[1]);
+    const std::size_t width = sae_->spec().width, rows = whole_rows(values, width, "values");
+    return start_job(env, info[2], {info.This(), info[0]},
+                     [sae = sae_, values, rows, width, precision](JobContext& job) -> Finish {
+                       auto codes = std::make_shared<SparseCodes>(
+                           sae->encode(values.data, rows, width, encode_options(precision, job, rows)));
+                       return [codes](Napi::Env end) -> Napi::Value {
+                         auto result = Napi::Object::New(end);
+                         result.Set("report", to_object(end, codes->report));
+                         result.Set("indices", to_typed_array(end, std::move(codes->indices)));
+                         result.Set("values", to_typed_array(end, std::move(codes->values)));
+                         result.Set("offsets", to_typed_array(end, std::move(codes->offsets)));
+                         if (!codes->input_scale.empty()) {
+                           result.Set("inputMean", to_typed_array(end, std::move(codes->input_mean)));
+                           result.Set("inputScale", to_typed_array(end, std::move(codes->input_scale)));
+                         }
+                         return result;
+                       };
+                     });
   });
 }
 
-// encodeInto(stats, values, groups | undefined, ids | undefined, options)
+// encodeInto(stats, values, groups | undefined, ids | undefined, options): report
 Napi::Value SaeClass::encode_into(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     auto held = std::make_shared<HeldStats>(LatentStatsClass::of(info[0], "stats"));
     const auto values = typed_array<float>(info[1], "values");
-    const std::size_t width = sae_->config().width, rows = whole_rows(values, width, "values");
+    const std::size_t width = sae_->spec().width, rows = whole_rows(values, width, "values");
     const auto groups = optional_typed_array<std::uint32_t>(info[2], "groups", rows);
     const auto ids = optional_typed_array<double>(info[3], "ids", rows);
     return start_job(env, info[4], {info.This(), info[0], info[1], info[2], info[3]},
                      [sae = sae_, held, values, rows, width, groups, ids](JobContext& job) -> Finish {
-                       sae->encode_into(held->stats(), values.data, rows, width, groups.data, ids.data,
-                                        report_to(job, rows), [&job] { job.check(); });
+                       const EncodeReport report =
+                           sae->encode_into(held->stats(), values.data, rows, width, groups.data, ids.data,
+                                            encode_options({}, job, rows));
+                       return [report](Napi::Env end) -> Napi::Value { return to_object(end, report); };
+                     });
+  });
+}
+
+// prepare(precision | undefined, calibration | undefined, options)
+Napi::Value SaeClass::prepare(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const auto precision = precision_of(info[0]);
+    Span<float> calibration;
+    if (!info[1].IsUndefined()) calibration = typed_array<float>(info[1], "calibration");
+    const std::size_t rows = whole_rows(calibration, sae_->spec().width, "calibration");
+    return start_job(env, info[2], {info.This(), info[1]},
+                     [sae = sae_, precision, calibration, rows](JobContext& job) -> Finish {
+                       ScreenHooks hooks;
+                       hooks.check = [&job] { job.check(); };
+                       hooks.progress = report_to(job, sae->spec().latents);
+                       sae->prepare(precision, calibration.data, rows, hooks);
                        return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
                      });
   });
 }
 
-// decode({indices, values, offsets}, options): Float32Array [rows, width]
+// decode({indices, values, offsets, inputMean?, inputScale?}, inputs | undefined, options): Float32Array
+// [rows, outWidth]
 Napi::Value SaeClass::decode(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     const CodesView codes = codes_view(info[0], "codes");
     const auto given = info[0].As<Napi::Object>();
-    return start_job(env, info[1],
-                     {info.This(), given.Get("indices"), given.Get("values"), given.Get("offsets")},
-                     [sae = sae_, codes](JobContext&) -> Finish {
-                       auto out = std::make_shared<AlignedBuffer<float>>(codes.tokens * sae->config().width);
-                       sae->decode(codes, out->data());
+    DecodeInputs inputs;
+    inputs.input_mean = optional_typed_array<float>(given.Get("inputMean"), "inputMean", codes.tokens).data;
+    inputs.input_scale =
+        optional_typed_array<float>(given.Get("inputScale"), "inputScale", codes.tokens).data;
+    inputs.x = optional_typed_array<float>(info[1], "input", codes.tokens * sae_->spec().width).data;
+    return start_job(env, info[2],
+                     {info.This(), given.Get("indices"), given.Get("values"), given.Get("offsets"),
+                      given.Get("inputMean"), given.Get("inputScale"), info[1]},
+                     [sae = sae_, codes, inputs](JobContext&) -> Finish {
+                       auto out =
+                           std::make_shared<AlignedBuffer<float>>(codes.tokens * sae->spec().out_width);
+                       sae->decode(codes, inputs, out->data());
                        return [out](Napi::Env end) { return to_typed_array(end, std::move(*out)); };
                      });
   });
@@ -164,7 +259,7 @@ Napi::Value SaeClass::pre_activations(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     const auto values = typed_array<float>(info[0], "values");
     const auto latents = typed_array<std::uint32_t>(info[1], "latents");
-    const std::size_t width = sae_->config().width, rows = whole_rows(values, width, "values");
+    const std::size_t width = sae_->spec().width, rows = whole_rows(values, width, "values");
     return start_job(env, info[2], {info.This(), info[0], info[1]},
                      [sae = sae_, values, latents, rows, width](JobContext&) -> Finish {
                        auto out = std::make_shared<AlignedBuffer<float>>(rows * latents.size);
@@ -177,54 +272,47 @@ Napi::Value SaeClass::pre_activations(const Napi::CallbackInfo& info) {
 
 Napi::Value SaeClass::decoder_vector(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const float* row = sae_->decoder_vector(whole_number(info[0], "latent", 0, sae_->config().latents - 1));
-    return to_typed_array(info.Env(), std::vector<float>(row, row + sae_->config().width));
+    return to_typed_array(info.Env(),
+                          sae_->decoder_vector(whole_number(info[0], "latent", 0, sae_->spec().latents - 1)));
   });
 }
 
 Napi::Value SaeClass::encoder_vector(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const float* row = sae_->encoder_vector(whole_number(info[0], "latent", 0, sae_->config().latents - 1));
-    return to_typed_array(info.Env(), std::vector<float>(row, row + sae_->config().width));
+    return to_typed_array(info.Env(),
+                          sae_->encoder_vector(whole_number(info[0], "latent", 0, sae_->spec().latents - 1)));
   });
 }
 
-// encoderColumns(begin, end): rows [begin, end) of W_enc as [width, latents], for writing files piece by
-// piece.
+namespace {
+
+// Rows [begin, end) of a matrix, for writing files piece by piece.
+Napi::Value rows_of(const Napi::CallbackInfo& info, const Tensor& tensor) {
+  const std::size_t end = whole_number(info[1], "end", 0, tensor.shape[0]);
+  const std::size_t begin = whole_number(info[0], "begin", 0, end);
+  std::vector<float> out((end - begin) * tensor.shape[1]);
+  read_f32(tensor, begin * tensor.shape[1], out.size(), out.data());
+  return to_typed_array(info.Env(), std::move(out));
+}
+
+}  // namespace
+
+// encoderColumns(begin, end): rows [begin, end) of W_enc as [width, latents].
 Napi::Value SaeClass::encoder_columns(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const std::size_t n = sae_->config().latents, end = whole_number(info[1], "end", 0, sae_->config().width);
-    const std::size_t begin = whole_number(info[0], "begin", 0, end);
-    std::vector<float> out((end - begin) * n);
-    for (std::size_t l = 0; l < n; ++l) {
-      const float* row = sae_->encoder_vector(l);
-      for (std::size_t i = begin; i < end; ++i) out[(i - begin) * n + l] = row[i];
-    }
-    return to_typed_array(info.Env(), std::move(out));
-  });
+  return guarded(info.Env(), [&] { return rows_of(info, transposed(sae_->encoder())); });
 }
 
-// decoderRows(begin, end): rows [begin, end) of W_dec [latents, width].
+// decoderRows(begin, end): rows [begin, end) of W_dec [latents, outWidth].
 Napi::Value SaeClass::decoder_rows(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const std::size_t width = sae_->config().width,
-                      end = whole_number(info[1], "end", 0, sae_->config().latents);
-    const std::size_t begin = whole_number(info[0], "begin", 0, end);
-    std::vector<float> out((end - begin) * width);
-    for (std::size_t l = begin; l < end; ++l)
-      std::copy_n(sae_->decoder_vector(l), width, out.data() + (l - begin) * width);
-    return to_typed_array(info.Env(), std::move(out));
-  });
+  return guarded(info.Env(), [&] { return rows_of(info, sae_->decoder()); });
 }
 
 Napi::Value SaeClass::encoder_bias(const Napi::CallbackInfo& info) {
-  return to_typed_array(
-      info.Env(), std::vector<float>(sae_->encoder_bias(), sae_->encoder_bias() + sae_->config().latents));
+  return to_typed_array(info.Env(), std::vector<float>(sae_->spec().b_enc));
 }
 
 Napi::Value SaeClass::decoder_bias(const Napi::CallbackInfo& info) {
-  return to_typed_array(
-      info.Env(), std::vector<float>(sae_->decoder_bias(), sae_->decoder_bias() + sae_->config().width));
+  return to_typed_array(info.Env(), std::vector<float>(sae_->spec().b_dec));
 }
 
 namespace {
@@ -316,22 +404,16 @@ class SaeTrainerClass : public Napi::ObjectWrap<SaeTrainerClass> {
   std::shared_ptr<State> state_;
 };
 
-// createSae(config, wEnc, layout, wDec, bEnc, bDec, options): Promise<Sae>; copies off the event loop.
+// createSae(spec, options): Promise<Sae>; copies off the event loop.
 Napi::Value create_sae(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    const SaeConfig config = sae_config(info[0]);
-    const std::size_t matrix = config.latents * config.width;
-    const auto w_enc = typed_array<float>(info[1], "W_enc", matrix);
-    const auto layout = static_cast<EncoderLayout>(whole_number(info[2], "layout", 0, 1));
-    const auto w_dec = typed_array<float>(info[3], "W_dec", matrix);
-    const auto b_enc = typed_array<float>(info[4], "b_enc", config.latents);
-    const auto b_dec = typed_array<float>(info[5], "b_dec", config.width);
-    return start_job(env, info[6], {info[1], info[3], info[4], info[5]},
-                     [config, w_enc, layout, w_dec, b_enc, b_dec](JobContext& job) -> Finish {
+    auto spec = std::make_shared<SaeSpec>(sae_spec(info[0]));
+    const auto given = info[0].As<Napi::Object>();
+    return start_job(env, info[1], {given.Get("wEnc"), given.Get("wDec"), given.Get("wSkip")},
+                     [spec](JobContext& job) -> Finish {
                        job.check();
-                       auto sae = std::make_shared<const Sae>(config, w_enc.data, layout, w_dec.data,
-                                                              b_enc.data, b_dec.data);
+                       auto sae = std::make_shared<const Sae>(std::move(*spec));
                        return [sae](Napi::Env end) -> Napi::Value { return SaeClass::wrap(end, sae); };
                      });
   });

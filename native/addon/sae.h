@@ -3,8 +3,10 @@
 #include <napi.h>
 
 #include <memory>
+#include <optional>
 
 #include "native/addon/convert.h"
+#include "native/addon/job.h"
 #include "native/sae/sae.h"
 
 namespace personascope::addon {
@@ -14,7 +16,7 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
   static Napi::Function define(Napi::Env env);
   // Wraps an SAE that the core made.
   static Napi::Object wrap(Napi::Env env, std::shared_ptr<const Sae> sae);
-  // (config, wEnc, layout, wDec, bEnc, bDec), or what `wrap` hands over.
+  // (spec), or what `wrap` hands over.
   explicit SaeClass(const Napi::CallbackInfo& info);
   ~SaeClass() override = default;
   void Finalize(Napi::Env env) override;
@@ -24,6 +26,7 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
  private:
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value encode_into(const Napi::CallbackInfo& info);
+  Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value decode(const Napi::CallbackInfo& info);
   Napi::Value pre_activations(const Napi::CallbackInfo& info);
   Napi::Value decoder_vector(const Napi::CallbackInfo& info);
@@ -32,6 +35,8 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
   Napi::Value decoder_rows(const Napi::CallbackInfo& info);
   Napi::Value encoder_bias(const Napi::CallbackInfo& info);
   Napi::Value decoder_bias(const Napi::CallbackInfo& info);
+  static EncodeOptions encode_options(const std::optional<Precision>& precision, JobContext& job,
+                                      std::size_t rows);
   void set(Napi::Env env, std::shared_ptr<const Sae> sae);
 
   std::shared_ptr<const Sae> sae_;

@@ -1,190 +1,324 @@
 #include "native/sae/sae.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "native/core/check_finite.h"
 #include "native/core/thread_pool.h"
 #include "native/kernels/decode/decode.h"
+#include "native/kernels/encode/int8_copy.h"
+#include "native/kernels/gemm/gemm.h"
 
 namespace personascope {
 
 namespace {
 
-// out [columns, out_stride] = in [rows, columns] transposed, in squares that stay in the cache.
-void transpose(const float* in, std::size_t rows, std::size_t columns, std::size_t in_stride, float* out,
-               std::size_t out_stride) {
-  constexpr std::size_t kSquare = 32;
-  parallel_for((columns + kSquare - 1) / kSquare, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t block = begin; block < end; ++block)
-      for (std::size_t r0 = 0; r0 < rows; r0 += kSquare)
-        for (std::size_t c = block * kSquare; c < std::min(columns, (block + 1) * kSquare); ++c)
-          for (std::size_t r = r0; r < std::min(rows, r0 + kSquare); ++r)
-            out[c * out_stride + r] = in[r * in_stride + c];
-  });
+SaeSpec checked(SaeSpec spec) {
+  if (spec.out_width == 0) spec.out_width = spec.width;
+  check_spec(spec);
+  if (spec.rule == SelectionRule::threshold && spec.threshold.size() == 1)
+    spec.threshold.assign(spec.latents, spec.threshold[0]);
+  return spec;
 }
 
-void check_config(const SaeConfig& config) {
-  require(config.architecture == SaeArchitecture::topk, ErrorCode::invalid_argument,
-          "SAE: unknown architecture");
-  require(config.width >= 1 && config.width <= (std::size_t{1} << 20), ErrorCode::invalid_argument,
-          "SAE: width " + std::to_string(config.width) + ", expected 1 to 1048576");
-  require(config.latents >= 1 && config.latents < (std::size_t{1} << 32), ErrorCode::invalid_argument,
-          "SAE: " + std::to_string(config.latents) + " latents, expected 1 to 4294967295");
-  require(config.k >= 1 && config.k <= config.latents, ErrorCode::invalid_argument,
-          "SAE: k is " + std::to_string(config.k) + ", expected 1 to " + std::to_string(config.latents));
+std::optional<Precision> precision_of_environment() {
+  const char* wanted = std::getenv("PERSONASCOPE_PRECISION");
+  if (!wanted || !*wanted || std::strcmp(wanted, "auto") == 0) return std::nullopt;
+  for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::int8})
+    if (std::strcmp(wanted, precision_name(precision)) == 0) return precision;
+  fail(ErrorCode::invalid_argument,
+       std::string("PERSONASCOPE_PRECISION is '") + wanted + "', expected auto, fp32, bf16 or int8");
 }
 
 }  // namespace
 
-Sae::Sae(const SaeConfig& config, const float* w_enc, EncoderLayout layout, const float* w_dec,
-         const float* b_enc, const float* b_dec)
-    : config_(config) {
-  check_config(config);
-  const std::size_t n = config.latents, d = config.width;
-  stride_ = padded_width(d);
-  w_enc_ = AlignedBuffer<float>(n * stride_);
-  w_dec_ = AlignedBuffer<float>(n * stride_);
-  b_enc_ = AlignedBuffer<float>(n);
-  b_dec_ = AlignedBuffer<float>(stride_);
-  if (layout == EncoderLayout::width_major)
-    transpose(w_enc, d, n, n, w_enc_.data(), stride_);
-  else
-    for (std::size_t l = 0; l < n; ++l) std::copy_n(w_enc + l * d, d, w_enc_.data() + l * stride_);
-  for (std::size_t l = 0; l < n; ++l) std::copy_n(w_dec + l * d, d, w_dec_.data() + l * stride_);
-  std::copy_n(b_enc, n, b_enc_.data());
-  std::copy_n(b_dec, d, b_dec_.data());
-  check_finite("W_dec", w_dec_.data(), n, d, stride_);
-  check_finite("b_dec", b_dec_.data(), 1, d, d);
-  encoder_ = EncoderWeights(w_enc_.data(), stride_, b_enc_.data(),
-                            config.subtract_decoder_bias ? b_dec_.data() : nullptr, n, d);
+// Where the codes of some tokens go.
+struct Sae::Piece {
+  std::uint32_t* indices = nullptr;  // k places a token
+  float* values = nullptr;
+  std::uint32_t* counts = nullptr;
+  std::vector<Code>* codes = nullptr;  // or a list a token
+  std::vector<float> input, means, scales;
+  EncodeReport report;
+};
+
+Sae::Sae(SaeSpec spec)
+    : spec_(checked(std::move(spec))),
+      w_enc_(std::move(spec_.w_enc)),
+      w_dec_(std::move(spec_.w_dec)),
+      skip_(spec_.w_skip.data ? std::make_unique<WeightRows>(std::move(spec_.w_skip)) : nullptr) {
+  spec_.w_enc = spec_.w_dec = spec_.w_skip = Tensor();
+}
+
+InputTransform Sae::transform() const {
+  return {spec_.width, spec_.input_norm, spec_.scale.empty() ? nullptr : spec_.mean.data(),
+          spec_.scale.empty() ? nullptr : spec_.scale.data()};
+}
+
+std::size_t Sae::bytes() const {
+  return w_enc_.bytes() + w_dec_.bytes() + (skip_ ? skip_->bytes() : 0) + 12 * spec_.latents;
+}
+
+const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) const {
+  const RowView& rows = w_enc_.view(check);
+  const std::lock_guard lock(mutex_);
+  if (encoder_.rows.data) return encoder_;
+  Selection selection;
+  selection.rule = spec_.rule;
+  selection.scaled_codes = spec_.scaled_codes;
+  const auto data = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
+  selection.scale = data(spec_.selection_scale);
+  selection.threshold = data(spec_.threshold);
+  selection.gate_bias = data(spec_.gate_bias);
+  selection.magnitude_scale = data(spec_.magnitude_scale);
+  selection.magnitude_bias = data(spec_.magnitude_bias);
+  const bool gated = spec_.rule == SelectionRule::gated;
+  encoder_ = EncoderWeights(rows, gated ? spec_.gate_bias.data() : spec_.b_enc.data(),
+                            spec_.subtract_decoder_bias ? spec_.b_dec.data() : nullptr, selection);
+  encoder_.name = w_enc_.source().name.c_str();
+  return encoder_;
+}
+
+Precision Sae::choose(const std::optional<Precision>& wanted) const {
+  const auto given = wanted ? wanted : spec_.precision ? spec_.precision : precision_of_environment();
+  const auto possible = [&](Precision precision) {
+    return screen_kernels(precision) && (precision != Precision::int8 || spec_.width <= kMostInt8Width);
+  };
+  if (given) return possible(*given) ? *given : Precision::fp32;
+  // A small encoder is quicker read than copied.
+  if (spec_.latents < 4096 || spec_.latents * spec_.width < (std::size_t{1} << 22)) return Precision::fp32;
+  for (const Precision precision : {Precision::int8, Precision::bf16})
+    if (possible(precision) && !loose_[static_cast<std::size_t>(precision)]) return precision;
+  return Precision::fp32;
+}
+
+std::shared_ptr<const Screen> Sae::screen(Precision precision, const float*, std::size_t, std::size_t,
+                                          const ScreenHooks& hooks) const {
+  const EncoderWeights& encoder = ready_encoder(hooks.check);
+  const std::lock_guard lock(mutex_);
+  auto& made = screens_[static_cast<std::size_t>(precision)];
+  if (!made) made = make_screen(encoder, precision, nullptr, hooks);
+  return made;
+}
+
+void Sae::prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,
+                  const ScreenHooks& hooks) const {
+  screen(choose(precision), calibration, tokens, spec_.width, hooks);
+}
+
+void Sae::learn(const EncodeReport& report, std::uint64_t codes) const {
+  if (report.precision == Precision::fp32) return;
+  // A rescored latent costs as much as screening some dozens.
+  if (report.count.rescored > 2 * codes + report.tokens * (spec_.latents / 64))
+    loose_[static_cast<std::size_t>(report.precision)] = true;
 }
 
 std::size_t Sae::piece() const {
   // About 40 Gflop: a fifth of a second on one core, a dozen blocks of tokens at the least.
-  const double tokens = 2e10 / (static_cast<double>(config_.latents) * static_cast<double>(stride_));
+  const double tokens = 2e10 / (static_cast<double>(spec_.latents) * static_cast<double>(spec_.width));
   return std::clamp<std::size_t>(static_cast<std::size_t>(tokens), 3072, 65536);
 }
 
 void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
-                       const std::function<void()>& check, std::uint32_t* indices, float* values,
-                       std::uint32_t* counts) const {
+                       const EncodeOptions& options, Piece& piece) const {
+  const EncoderWeights& encoder = ready_encoder(options.check);
+  const InputTransform inputs = transform();
   EncodeArgs args;
-  args.encoder = &encoder_;
+  args.encoder = &encoder;
   args.x = x + first * stride;
-  args.tokens = tokens;
   args.x_stride = stride;
-  args.k = config_.k;
-  args.indices = indices;
-  args.values = values;
-  args.counts = counts;
+  args.tokens = tokens;
+  if (inputs.any()) {
+    piece.input.resize(tokens * spec_.width);
+    piece.means.resize(tokens);
+    piece.scales.resize(tokens);
+    inputs.apply(args.x, tokens, stride, first, piece.input.data(), piece.means.data(), piece.scales.data());
+    args.x = piece.input.data();
+    args.x_stride = spec_.width;
+  }
+  const Precision precision = choose(options.precision);
+  ScreenHooks hooks;
+  hooks.check = options.check;
+  const auto made = screen(precision, args.x, tokens, args.x_stride, hooks);
+  args.screen = made.get();
+  args.k = spec_.k;
+  args.indices = piece.indices;
+  args.values = piece.values;
+  args.counts = piece.counts;
+  args.codes = piece.codes;
   args.first_token = first;
-  args.check = check;
+  args.check = options.check;
+  EncodeReport report{precision, tokens, {}};
+  args.count = &report.count;
   personascope::encode(args);
+  std::uint64_t codes = 0;
+  for (std::size_t t = 0; t < tokens; ++t) codes += piece.codes ? piece.codes[t].size() : piece.counts[t];
+  learn(report, codes);
+  piece.report.precision = precision;
+  piece.report.tokens += tokens;
+  piece.report.count.screened += report.count.screened;
+  piece.report.count.rescored += report.count.rescored;
 }
 
-SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride, const TokenProgress& progress,
-                        const std::function<void()>& check) const {
-  const std::size_t k = config_.k;
-  require(tokens <= 0xFFFFFFFFu / k, ErrorCode::invalid_argument,
-          "encode: " + std::to_string(tokens) + " tokens x " + std::to_string(k) +
-              " codes do not fit 32-bit offsets; encode in smaller batches");
+SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride,
+                        const EncodeOptions& options) const {
   SparseCodes codes;
   codes.tokens = tokens;
-  codes.latents = config_.latents;
-  codes.indices.resize(tokens * k);
-  codes.values.resize(tokens * k);
-  codes.offsets.assign(tokens + 1, 0);
-  std::vector<std::uint32_t> counts(std::min(tokens, piece()));
-  std::size_t used = 0;
-  for (std::size_t first = 0; first < tokens; first += counts.size()) {
-    const std::size_t count = std::min(counts.size(), tokens - first);
-    encode_piece(x, first, count, stride, check, codes.indices.data() + first * k,
-                 codes.values.data() + first * k, counts.data());
-    // Tokens with fewer than k codes: close the gaps.
+  codes.latents = spec_.latents;
+  codes.offsets.reserve(tokens + 1);
+  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
+  Piece piece;
+  piece.codes = lists.data();
+  for (std::size_t first = 0; first < tokens; first += lists.size()) {
+    const std::size_t count = std::min(lists.size(), tokens - first);
+    encode_piece(x, first, count, stride, options, piece);
+    std::size_t pairs = codes.indices.size();
     for (std::size_t t = 0; t < count; ++t) {
-      const std::size_t from = (first + t) * k;
-      if (from != used) {
-        std::copy_n(codes.indices.data() + from, counts[t], codes.indices.data() + used);
-        std::copy_n(codes.values.data() + from, counts[t], codes.values.data() + used);
-      }
-      used += counts[t];
-      codes.offsets[first + t + 1] = static_cast<std::uint32_t>(used);
+      pairs += lists[t].size();
+      require(pairs <= 0xFFFFFFFFu, ErrorCode::invalid_argument,
+              "encode: the codes of " + std::to_string(tokens) +
+                  " tokens do not fit 32-bit offsets; encode in smaller batches");
+      codes.offsets.push_back(static_cast<std::uint32_t>(pairs));
     }
-    if (progress) progress(first + count);
+    codes.indices.reserve(first == 0 && tokens > count ? pairs / count * tokens : pairs);
+    codes.values.reserve(codes.indices.capacity());
+    for (std::size_t t = 0; t < count; ++t)
+      for (const Code& code : lists[t]) {
+        codes.indices.push_back(code.latent);
+        codes.values.push_back(code.value);
+      }
+    if (needs_input_norms()) {
+      codes.input_mean.insert(codes.input_mean.end(), piece.means.begin(), piece.means.end());
+      codes.input_scale.insert(codes.input_scale.end(), piece.scales.begin(), piece.scales.end());
+    }
+    if (options.progress) options.progress(first + count);
   }
-  codes.indices.resize(used);
-  codes.values.resize(used);
+  codes.report = piece.report;
   return codes;
 }
 
 void Sae::encode_to(const float* x, std::size_t tokens, std::size_t stride, std::uint32_t* indices,
-                    float* values, std::uint32_t* counts) const {
-  encode_piece(x, 0, tokens, stride, {}, indices, values, counts);
+                    float* values, std::uint32_t* counts, const EncodeOptions& options) const {
+  Piece piece;
+  piece.indices = indices;
+  piece.values = values;
+  piece.counts = counts;
+  encode_piece(x, 0, tokens, stride, options, piece);
 }
 
-void Sae::encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
-                      const std::uint32_t* groups, const double* ids, const TokenProgress& progress,
-                      const std::function<void()>& check) const {
-  require(stats.options().latents == config_.latents, ErrorCode::invalid_argument,
+EncodeReport Sae::encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
+                              const std::uint32_t* groups, const double* ids,
+                              const EncodeOptions& options) const {
+  require(stats.options().latents == spec_.latents, ErrorCode::invalid_argument,
           "statistics of " + std::to_string(stats.options().latents) + " latents cannot take codes of " +
-              std::to_string(config_.latents));
-  const std::size_t k = config_.k, most = std::min(tokens, piece());
-  std::vector<std::uint32_t> indices(most * k), counts(most);
-  std::vector<float> values(most * k);
-  for (std::size_t first = 0; first < tokens; first += most) {
-    const std::size_t count = std::min(most, tokens - first);
-    encode_piece(x, first, count, stride, check, indices.data(), values.data(), counts.data());
-    stats.add({count, indices.data(), values.data(), nullptr, k, counts.data()},
+              std::to_string(spec_.latents));
+  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
+  Piece piece;
+  piece.codes = lists.data();
+  std::vector<std::uint32_t> indices, offsets;
+  std::vector<float> values;
+  for (std::size_t first = 0; first < tokens; first += lists.size()) {
+    const std::size_t count = std::min(lists.size(), tokens - first);
+    encode_piece(x, first, count, stride, options, piece);
+    indices.clear();
+    values.clear();
+    offsets.assign(1, 0);
+    for (std::size_t t = 0; t < count; ++t) {
+      for (const Code& code : lists[t]) {
+        indices.push_back(code.latent);
+        values.push_back(code.value);
+      }
+      offsets.push_back(static_cast<std::uint32_t>(indices.size()));
+    }
+    stats.add({count, indices.data(), values.data(), offsets.data(), 0, nullptr},
               groups ? groups + first : nullptr, ids ? ids + first : nullptr);
-    if (progress) progress(first + count);
+    if (options.progress) options.progress(first + count);
   }
+  return piece.report;
 }
 
-void Sae::decode(const CodesView& codes, float* out) const {
+void Sae::decode(const CodesView& codes, const DecodeInputs& inputs, float* out) const {
+  const std::size_t width = spec_.out_width;
+  require(!needs_input_norms() || codes.tokens == 0 || (inputs.input_mean && inputs.input_scale),
+          ErrorCode::invalid_argument,
+          "decode: this SAE normalises its inputs; codes need their inputMean and inputScale");
+  require(!skip_ || codes.tokens == 0 || inputs.x, ErrorCode::invalid_argument,
+          "decode: this transcoder has a skip connection; decoding needs the inputs");
   DecodeArgs args;
   args.codes = codes;
-  args.weights = w_dec_.data();
-  args.latents = config_.latents;
-  args.width = config_.width;
-  args.stride = stride_;
-  args.bias = b_dec_.data();
+  args.latents = spec_.latents;
+  args.width = args.out_stride = width;
+  args.bias = spec_.b_dec.data();
   args.out = out;
-  args.out_stride = config_.width;
+  std::vector<float> values;
+  if (spec_.scaled_codes) {
+    std::size_t pairs = 0;
+    for (std::size_t t = 0; t < codes.tokens; ++t) pairs = std::max(pairs, codes.begin(t) + codes.count(t));
+    values.assign(codes.values, codes.values + pairs);
+    for (std::size_t t = 0; t < codes.tokens; ++t)
+      for (std::size_t c = codes.begin(t); c < codes.begin(t) + codes.count(t); ++c)
+        if (codes.indices[c] < spec_.latents && spec_.selection_scale[codes.indices[c]] > 0)
+          values[c] /= spec_.selection_scale[codes.indices[c]];
+    args.codes.values = values.data();
+  }
+  const RowView& rows = w_dec_.view();
+  args.weights = rows.data;
+  args.dtype = rows.dtype;
+  args.stride = rows.stride / dtype_size(rows.dtype);
   personascope::decode(args);
+  check_finite("reconstruction", out, codes.tokens, width, width);
+  if (skip_) {
+    // Small beside the decoder: widened for the one product.
+    AlignedBuffer<float> skip(width * spec_.width);
+    read_f32(skip_->source(), 0, skip.size(), skip.data());
+    check_finite(skip_->source().name.c_str(), skip.data(), width, spec_.width, spec_.width);
+    GemmArgs gemm;
+    gemm.m = codes.tokens;
+    gemm.n = gemm.ldc = width;
+    gemm.k = gemm.lda = gemm.ldb = spec_.width;
+    gemm.a = inputs.x;
+    gemm.b = skip.data();
+    gemm.transpose_b = gemm.accumulate = true;
+    gemm.c = out;
+    personascope::gemm(gemm);
+  }
+  const InputTransform inverse = transform();
+  if (inverse.any() && !spec_.transcoder)
+    inverse.undo(out, codes.tokens, inputs.input_mean, inputs.input_scale);
 }
 
 void Sae::pre_activations(const float* x, std::size_t tokens, std::size_t stride,
                           const std::uint32_t* latents, std::size_t count, float* out) const {
-  personascope::pre_activations(encoder_, x, tokens, stride, latents, count, out);
-}
-
-const float* Sae::decoder_vector(std::size_t latent) const {
-  if (latent >= config_.latents)
-    fail(ErrorCode::invalid_argument,
-         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
-  return w_dec_.data() + latent * stride_;
-}
-
-const float* Sae::encoder_vector(std::size_t latent) const {
-  if (latent >= config_.latents)
-    fail(ErrorCode::invalid_argument,
-         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(config_.latents));
-  return w_enc_.data() + latent * stride_;
-}
-
-void Sae::copy_encoder(EncoderLayout layout, float* out) const {
-  if (layout == EncoderLayout::width_major) {
-    transpose(w_enc_.data(), config_.latents, config_.width, stride_, out, config_.latents);
-    return;
+  const EncoderWeights& encoder = ready_encoder({});
+  const InputTransform inputs = transform();
+  std::vector<float> input, means(tokens), scales(tokens);
+  if (inputs.any()) {
+    input.resize(tokens * spec_.width);
+    inputs.apply(x, tokens, stride, 0, input.data(), means.data(), scales.data());
+    x = input.data();
+    stride = spec_.width;
   }
-  for (std::size_t l = 0; l < config_.latents; ++l)
-    std::copy_n(w_enc_.data() + l * stride_, config_.width, out + l * config_.width);
+  personascope::pre_activations(encoder, x, tokens, stride, latents, count, out);
 }
 
-void Sae::copy_decoder(float* out) const {
-  for (std::size_t l = 0; l < config_.latents; ++l)
-    std::copy_n(w_dec_.data() + l * stride_, config_.width, out + l * config_.width);
+std::vector<float> Sae::decoder_vector(std::size_t latent) const {
+  if (latent >= spec_.latents)
+    fail(ErrorCode::invalid_argument,
+         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(spec_.latents));
+  std::vector<float> row(spec_.out_width);
+  w_dec_.read(latent, row.data());
+  return row;
+}
+
+std::vector<float> Sae::encoder_vector(std::size_t latent) const {
+  if (latent >= spec_.latents)
+    fail(ErrorCode::invalid_argument,
+         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(spec_.latents));
+  std::vector<float> row(spec_.width);
+  w_enc_.read(latent, row.data());
+  return row;
 }
 
 }  // namespace personascope

@@ -1,32 +1,32 @@
-// A sparse autoencoder: x' = x - b_dec (if subtract_decoder_bias), codes = TopK(W_enc x' + b_enc), and
-// reconstruction = codes W_dec + b_dec. Immutable and shared: any number of threads may use one.
+// A sparse autoencoder or transcoder: codes = select(W_enc x' + b_enc) with x' the normalised input, minus
+// b_dec if subtract_decoder_bias; reconstruction = codes W_dec + b_dec, normalisation undone (see SaeSpec).
+// Immutable and shared: any number of threads may use one.
 #pragma once
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <vector>
 
 #include "native/core/aligned.h"
 #include "native/kernels/decode/codes.h"
 #include "native/kernels/encode/encode.h"
+#include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
+#include "native/sae/spec.h"
+#include "native/sae/weight_rows.h"
 
 namespace personascope {
 
-enum class SaeArchitecture : int { topk = 0 };
-
-struct SaeConfig {
-  SaeArchitecture architecture = SaeArchitecture::topk;
-  std::size_t latents = 0, width = 0;
-  std::size_t k = 0;
-  bool subtract_decoder_bias = true;  // SAELens: apply_b_dec_to_input
-};
-
-// How the caller's W_enc lies in memory.
-enum class EncoderLayout : int {
-  latent_major = 0 /* [latents, width] */,
-  width_major = 1 /* [width, latents] */
+// How latents were screened, and what it cost; codes never depend on it.
+struct EncodeReport {
+  Precision precision = Precision::fp32;
+  std::uint64_t tokens = 0;
+  EncodeCount count;
 };
 
 // Row t holds pairs [offsets[t], offsets[t + 1]): value > 0, descending, equal values by lower latent.
@@ -34,62 +34,92 @@ struct SparseCodes {
   std::size_t tokens = 0, latents = 0;
   std::vector<std::uint32_t> indices, offsets = {0};
   std::vector<float> values;
+  // [tokens] where inputs are normalised, else empty: what decoding takes back.
+  std::vector<float> input_mean, input_scale;
+  EncodeReport report;
   CodesView view() const { return {tokens, indices.data(), values.data(), offsets.data(), 0, nullptr}; }
 };
 
 // Called from time to time with the tokens done so far; may throw to abort.
 using TokenProgress = std::function<void(std::size_t done)>;
 
+struct EncodeOptions {
+  std::optional<Precision> precision;  // left out: as the spec says
+  TokenProgress progress;
+  std::function<void()> check;  // called often, from any thread; may throw to abort
+};
+
+struct DecodeInputs {
+  const float* input_mean = nullptr;  // [tokens], as codes carry them
+  const float* input_scale = nullptr;
+  const float* x = nullptr;  // [tokens, width], for W_skip
+};
+
 class Sae {
  public:
-  // Copies the weights. w_dec [latents, width], b_enc [latents], b_dec [width]. Throws invalid_argument
-  // (sizes, k) and non_finite (the tensor and the place named).
-  Sae(const SaeConfig& config, const float* w_enc, EncoderLayout layout, const float* w_dec,
-      const float* b_enc, const float* b_dec);
+  // Throws invalid_argument, format (dtypes) and non_finite (the tensor and the place named). Weights of the
+  // caller are copied and checked now; mapped ones are not read before they are needed.
+  explicit Sae(SaeSpec spec);
   Sae(const Sae&) = delete;
   Sae& operator=(const Sae&) = delete;
 
-  const SaeConfig& config() const { return config_; }
-  // x [tokens, stride]. A batch may hold at most 2^32 - 1 pairs. `check` is called often, from any thread.
+  // The spec, weights empty.
+  const SaeSpec& spec() const { return spec_; }
+  bool needs_input_norms() const { return spec_.input_norm != InputNorm::none && !spec_.transcoder; }
+  bool has_skip() const { return skip_ != nullptr; }
+
+  // Makes what encoding with that precision needs, once; encode() does it otherwise. `calibration` [tokens,
+  // width]: inputs like those to come, whose mean makes screening sharper. Progress counts latents.
+  void prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,
+               const ScreenHooks& hooks) const;
+  // x [tokens, stride]. A batch may hold at most 2^32 - 1 pairs.
   SparseCodes encode(const float* x, std::size_t tokens, std::size_t stride,
-                     const TokenProgress& progress = {}, const std::function<void()>& check = {}) const;
-  // The same into the caller's arrays, k places a token (see EncodeArgs).
+                     const EncodeOptions& options = {}) const;
+  // The same into the caller's arrays, k places a token (see EncodeArgs); topk and groupmax only.
   void encode_to(const float* x, std::size_t tokens, std::size_t stride, std::uint32_t* indices,
-                 float* values, std::uint32_t* counts) const;
+                 float* values, std::uint32_t* counts, const EncodeOptions& options = {}) const;
   // Encodes and adds to `stats` without keeping the codes; groups and ids as in LatentStats::add. Where it
   // throws, the tokens of earlier pieces have been added.
-  void encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
-                   const std::uint32_t* groups, const double* ids, const TokenProgress& progress = {},
-                   const std::function<void()>& check = {}) const;
-  // out [tokens, width] = codes W_dec + b_dec
-  void decode(const CodesView& codes, float* out) const;
-  // Signed values before the top-k, out [tokens, count].
+  EncodeReport encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
+                           const std::uint32_t* groups, const double* ids,
+                           const EncodeOptions& options = {}) const;
+  // out [tokens, out_width] = codes W_dec + b_dec, normalisation undone, plus W_skip x.
+  void decode(const CodesView& codes, const DecodeInputs& inputs, float* out) const;
+  // Signed values before selection, out [tokens, count]: W_enc x' + b_enc (W_enc x' + gate bias of gated
+  // SAEs).
   void pre_activations(const float* x, std::size_t tokens, std::size_t stride, const std::uint32_t* latents,
                        std::size_t count, float* out) const;
 
-  const float* decoder_vector(std::size_t latent) const;  // [width]; throws invalid_argument
-  const float* encoder_vector(std::size_t latent) const;
-  const float* encoder_bias() const { return b_enc_.data(); }
-  const float* decoder_bias() const { return b_dec_.data(); }
-  // Copies W_enc to out in either layout.
-  void copy_encoder(EncoderLayout layout, float* out) const;
-  void copy_decoder(float* out) const;  // [latents, width]
-  // Memory held, bytes.
-  std::size_t bytes() const {
-    return (w_enc_.size() + w_dec_.size() + 3 * b_enc_.size() + b_dec_.size()) * 4;
-  }
+  std::vector<float> decoder_vector(std::size_t latent) const;  // [out_width]; throws invalid_argument
+  std::vector<float> encoder_vector(std::size_t latent) const;  // [width]
+  const Tensor& encoder() const { return w_enc_.source(); }
+  const Tensor& decoder() const { return w_dec_.source(); }
+  // Memory held for the weights now, bytes; mapped files are not counted.
+  std::size_t bytes() const;
 
  private:
+  struct Piece;
   // Tokens encoded between two progress reports.
   std::size_t piece() const;
+  InputTransform transform() const;
+  // The encoder, its rows ready to be read.
+  const EncoderWeights& ready_encoder(const std::function<void()>& check) const;
+  Precision choose(const std::optional<Precision>& wanted) const;
+  // The screen of a precision, made from a sample of inputs x' if need be.
+  std::shared_ptr<const Screen> screen(Precision precision, const float* x, std::size_t tokens,
+                                       std::size_t stride, const ScreenHooks& hooks) const;
+  // Takes note of what screening cost.
+  void learn(const EncodeReport& report, std::uint64_t codes) const;
   void encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
-                    const std::function<void()>& check, std::uint32_t* indices, float* values,
-                    std::uint32_t* counts) const;
+                    const EncodeOptions& options, Piece& piece) const;
 
-  SaeConfig config_;
-  std::size_t stride_ = 0;
-  AlignedBuffer<float> w_enc_, w_dec_, b_enc_, b_dec_;  // rows padded with zeros to stride_
-  EncoderWeights encoder_;
+  SaeSpec spec_;
+  WeightRows w_enc_, w_dec_;
+  std::unique_ptr<WeightRows> skip_;
+  mutable std::mutex mutex_;
+  mutable EncoderWeights encoder_;
+  mutable std::array<std::shared_ptr<const Screen>, 3> screens_;
+  mutable std::array<std::atomic<bool>, 3> loose_ = {};  // bounds too wide to pay, by precision
 };
 
 }  // namespace personascope

@@ -403,11 +403,8 @@ Sae SaeTrainer::result() const {
     b_enc[l] = static_cast<float>(bias_.w[l] / scale_);
   }
   for (std::size_t i = 0; i < d; ++i) b_dec[i] = static_cast<float>(decoder_bias_.w[i] / scale_);
-  SaeConfig config;
-  config.latents = n;
-  config.width = d;
-  config.k = options_.k;
-  return Sae(config, w_enc.data(), EncoderLayout::latent_major, w_dec.data(), b_enc.data(), b_dec.data());
+  return Sae(topk_spec(n, d, options_.k, true, w_enc.data(), EncoderLayout::latent_major, w_dec.data(),
+                       b_enc.data(), b_dec.data()));
 }
 
 }  // namespace personascope

@@ -46,11 +46,11 @@ TEST(encode_and_decode_agree_with_the_core) {
   std::vector<float> values(tokens * k), out(tokens * w.d);
   CHECK_EQ(personascope_sae_encode(sae, x.data(), tokens, indices.data(), values.data(), counts.data()), 0);
   CHECK_EQ(personascope_sae_decode(sae, indices.data(), values.data(), counts.data(), tokens, out.data()), 0);
-  const Sae core({SaeArchitecture::topk, w.n, w.d, k, true}, w.w_enc.data(), EncoderLayout::latent_major,
-                 w.w_dec.data(), w.b_enc.data(), w.b_dec.data());
+  const Sae core(topk_spec(w.n, w.d, k, true, w.w_enc.data(), EncoderLayout::latent_major, w.w_dec.data(),
+                           w.b_enc.data(), w.b_dec.data()));
   const SparseCodes codes = core.encode(x.data(), tokens, w.d);
   std::vector<float> back(tokens * w.d);
-  core.decode(codes.view(), back.data());
+  core.decode(codes.view(), {}, back.data());
   CHECK(back == out);
   for (std::size_t t = 0; t < tokens; ++t) {
     CHECK_EQ(counts[t], codes.offsets[t + 1] - codes.offsets[t]);

@@ -11,8 +11,7 @@
 
 namespace personascope {
 
-const EncodeKernels encode_avx512 = {kGroup,        prepare,  pack,         screen,
-                                     screen_direct, products, squared_norm, count_at_least};
+const EncodeKernels encode_avx512 = kKernels;
 
 }  // namespace personascope
 #include "native/kernels/simd/target_end.h"

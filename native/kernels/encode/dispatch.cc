@@ -9,7 +9,9 @@
 
 #include "native/core/check_finite.h"
 #include "native/core/thread_pool.h"
+#include "native/kernels/encode/block.h"
 #include "native/kernels/encode/candidates.h"
+#include "native/kernels/encode/int8_copy.h"
 #include "native/kernels/encode/variants.h"
 
 namespace personascope {
@@ -19,224 +21,250 @@ const Variants<EncodeKernels>& encode_variants() {
   return variants;
 }
 
+const ScreenKernels* screen_kernels(Precision precision) {
+  if (precision != Precision::fp32) return nullptr;
+  const Isa isa = active_isa();
+  return isa == Isa::avx512 ? &encode_avx512.fp32
+         : isa == Isa::avx2 ? &encode_avx2.fp32
+                            : &encode_reference.fp32;
+}
+
 namespace {
 
-constexpr std::size_t kDirectTokens = 4;      // up to so many tokens, canonical products at once are quicker
-constexpr std::size_t kPanelFloats = 131072;  // of a block's tokens: half of a 1 MB L2
-constexpr std::size_t kStep = 12;             // latents between two panels; a multiple of every tile's rows
-constexpr std::size_t kLeastRange = 1024;     // latents worth a thread of their own
+constexpr std::size_t kPanelBytes = std::size_t{1} << 19;  // of a block's tokens: half of a 1 MB L2
+constexpr std::size_t kLeastRange = 1024;                  // latents worth a thread of their own
 constexpr std::size_t kMostCodes = std::size_t{1} << 20;
-constexpr double kLargest = 1e38;  // |w| |x'| + |b| below this: no sum can overflow fp32
+constexpr std::uint32_t kOpenCapacity = 512;  // of lists that are emptied when full
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-std::uint32_t list_capacity(std::size_t k) {
-  return static_cast<std::uint32_t>(round_up(2 * k + 64, 16));
-}
-
-// Some tokens made ready for screening. Buffers grow and are kept for the next block.
-struct Block {
-  std::size_t first = 0, tokens = 0, panels = 0;
-  AlignedBuffer<float> rows, panel, norms;
-
-  void load(const EncodeKernels& kernels, const EncodeArgs& args, std::size_t begin, std::size_t count,
-            bool direct) {
-    const EncoderWeights& encoder = *args.encoder;
-    const std::size_t padded = padded_width(encoder.width), slots = round_up(count, kernels.group);
-    const std::size_t panel_floats = encoder.width * kernels.group;
-    first = begin;
-    tokens = count;
-    panels = slots / kernels.group;
-    if (rows.size() < slots * padded) rows = AlignedBuffer<float>(slots * padded);
-    if (norms.size() < slots) norms = AlignedBuffer<float>(slots);
-    if (!direct && panel.size() < panels * panel_floats) panel = AlignedBuffer<float>(panels * panel_floats);
-    for (std::size_t t = 0; t < slots; ++t) {
-      norms[t] = 0;
-      if (t >= tokens) continue;
-      const double norm = std::sqrt(kernels.prepare(args.x + (first + t) * args.x_stride, encoder.centre,
-                                                    encoder.width, rows.data() + t * padded));
-      if (!(encoder.largest_norm * norm + encoder.largest_bias <= kLargest))
-        fail(ErrorCode::non_finite, "activations: token " + std::to_string(args.first_token + first + t) +
-                                        " has length " + std::to_string(norm) +
-                                        "; its products with encoder rows of length up to " +
-                                        std::to_string(encoder.largest_norm) + " overflow fp32");
-      // Rounded up; far from underflow, so that slack_scale * norm covers lost subnormals.
-      if (norm > 0) norms[t] = std::max(static_cast<float>(norm * (1 + 1e-6)), 1e-10f);
-    }
-    if (direct) return;
-    for (std::size_t p = 0; p < panels; ++p)
-      kernels.pack(rows.data() + p * kernels.group * padded,
-                   std::min(kernels.group, tokens - p * kernels.group), encoder.width,
-                   panel.data() + p * panel_floats);
-  }
-};
-
-// The candidates of a block's tokens over one range of latents.
-struct Candidates {
+// One call of encode.
+struct Plan {
+  const EncodeArgs& args;
+  const EncoderWeights& encoder;
+  const EncodeKernels& kernels;
+  const ScreenKernels& screening;
+  std::size_t padded = 0;
+  std::size_t k = 0;      // codes a list: k, 1 for groupmax, 0 for rules without a bound
+  std::size_t group = 0;  // latents of a group; all of them but for groupmax
   std::uint32_t capacity = 0;
-  AlignedBuffer<float> thresholds, bounds;
-  AlignedBuffer<std::uint32_t> indices;
-  std::vector<CandidateList> lists;
-
-  void reset(std::size_t tokens, std::size_t slots, std::uint32_t new_capacity) {
-    capacity = new_capacity;
-    if (thresholds.size() < slots) thresholds = AlignedBuffer<float>(slots);
-    if (bounds.size() < slots * capacity * 2) bounds = AlignedBuffer<float>(slots * capacity * 2);
-    if (indices.size() < slots * capacity) indices = AlignedBuffer<std::uint32_t>(slots * capacity);
-    lists.resize(slots);
-    for (std::size_t t = 0; t < slots; ++t) {
-      thresholds[t] = t < tokens ? kLeastPositive : std::numeric_limits<float>::infinity();
-      lists[t] = {bounds.data() + 2 * t * capacity, bounds.data() + (2 * t + 1) * capacity,
-                  indices.data() + t * capacity, 0};
-    }
-  }
+  float threshold = 0;  // where lists begin
+  std::size_t block_tokens = 0, blocks = 0;
 };
 
 struct Compaction {
   Chooser* chooser;
   Candidates* candidates;
-  const float* rows;  // x' of the panel's tokens
-  std::size_t padded, first;
+  std::size_t first;
 };
 
 void compact(void* context, std::size_t token) {
   const auto& c = *static_cast<Compaction*>(context);
-  CandidateList& list = c.candidates->lists[c.first + token];
-  float& threshold = c.candidates->thresholds[c.first + token];
-  c.chooser->trim(list, threshold, c.chooser->k / 4);
-  if (list.count > c.candidates->capacity / 4 * 3)
-    c.chooser->settle(list, threshold, c.rows + token * c.padded);
-}
-
-// Screens latents [begin, end) for the whole block.
-void screen(const EncodeKernels& kernels, const EncodeArgs& args, const Block& block, std::size_t begin,
-            std::size_t end, bool direct, Chooser& chooser, Candidates& candidates) {
-  const EncoderWeights& encoder = *args.encoder;
-  const std::size_t padded = padded_width(encoder.width), group = kernels.group;
-  candidates.reset(block.tokens, block.panels * group, list_capacity(args.k));
-  Compaction compaction{&chooser, &candidates, nullptr, padded, 0};
-  ScreenArgs screening;
-  screening.encoder = &encoder;
-  screening.slack_scale = encoder.slack_scale.data();
-  screening.slack_offset = encoder.slack_offset.data();
-  screening.capacity = candidates.capacity;
-  screening.compact = compact;
-  screening.context = &compaction;
-  // Between two looks at the abort flag: a few milliseconds of products.
-  const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (kStep * block.tokens * padded + 1));
-  std::size_t steps = 0;
-  for (std::size_t latent = begin; latent < end; latent += kStep, ++steps) {
-    if (args.check && steps % look == 0) args.check();
-    screening.begin = latent;
-    screening.end = std::min(end, latent + kStep);
-    for (std::size_t p = 0; p < block.panels; ++p) {
-      compaction.first = p * group;
-      compaction.rows = screening.rows = block.rows.data() + p * group * padded;
-      screening.tokens = std::min(group, block.tokens - p * group);
-      screening.panel = direct ? nullptr : block.panel.data() + p * group * encoder.width;
-      // The rows of the next step, shared out to the panels of this one; beyond the last row nothing is asked
-      // for.
-      const std::size_t rows_after = std::min(end, latent + 2 * kStep);
-      screening.prefetch = reinterpret_cast<const char*>(
-          latent + kStep < rows_after ? encoder.weights + (latent + kStep) * encoder.stride +
-                                            p * (kStep * encoder.stride / block.panels)
-                                      : encoder.weights + latent * encoder.stride);
-      screening.norms = block.norms.data() + p * group;
-      screening.thresholds = candidates.thresholds.data() + p * group;
-      screening.lists = candidates.lists.data() + p * group;
-      (direct ? kernels.screen_direct : kernels.screen)(screening);
-    }
-  }
+  c.chooser->compact(*c.candidates, c.first + token);
 }
 
 struct Scratch {
   Block block;
   Candidates candidates;
   Chooser chooser;
+  AlignedBuffer<float> wide;          // rows of one step in fp32
+  AlignedBuffer<std::uint16_t> half;  // the same in bf16
 };
 thread_local Scratch t_scratch;
 
-Chooser& chooser_for(const EncodeKernels& kernels, const EncodeArgs& args) {
-  Chooser& chooser = t_scratch.chooser;
-  chooser.kernels = &kernels;
-  chooser.encoder = args.encoder;
-  chooser.k = args.k;
-  return chooser;
+// Points args at the weights of latents [begin, end) as the precision reads them.
+void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
+  const EncoderWeights& encoder = plan.encoder;
+  const std::size_t next = std::min(args.end, encoder.latents - 1);  // what comes after this step, about
+  switch (args.screen->precision) {
+    case Precision::int8:
+      args.weights = args.screen->copy->panel_of(args.begin);
+      args.prefetch = reinterpret_cast<const char*>(args.screen->copy->panel_of(next));
+      return;
+    case Precision::bf16:
+      break;
+    case Precision::fp32:
+      break;
+  }
+  args.prefetch = reinterpret_cast<const char*>(encoder.rows.row(next));
+  if (encoder.rows.dtype == Dtype::f32) {
+    args.weights = encoder.rows.row(args.begin);
+    args.weights_stride = encoder.rows.stride;
+    return;
+  }
+  if (scratch.wide.size() < plan.screening.step * plan.padded)
+    scratch.wide = AlignedBuffer<float>(plan.screening.step * plan.padded);
+  for (std::size_t l = args.begin; l < args.end; ++l)
+    plan.kernels.widen(encoder.rows, l, scratch.wide.data() + (l - args.begin) * plan.padded);
+  args.weights = reinterpret_cast<const std::uint8_t*>(scratch.wide.data());
+  args.weights_stride = plan.padded * sizeof(float);
 }
 
-void write(Chooser& chooser, const EncodeArgs& args, std::size_t token, CandidateList& list, float threshold,
-           const float* row) {
-  args.counts[token] =
-      chooser.finish(list, threshold, row, args.indices + token * args.k, args.values + token * args.k);
+// Screens latents [begin, end) for the whole block.
+void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std::size_t end,
+                    Scratch& scratch, Candidates& candidates) {
+  Compaction compaction{&scratch.chooser, &candidates, 0};
+  const std::size_t step = plan.screening.step, group = block.group;
+  ScreenArgs args;
+  args.screen = plan.args.screen;
+  args.width = plan.encoder.width;
+  args.capacity = candidates.capacity;
+  args.compact = compact;
+  args.context = &compaction;
+  // A step's bytes of weights, shared out to the panels of the step before.
+  const std::size_t bytes = args.screen->precision == Precision::int8
+                                ? Int8Copy::panel_bytes(args.width)
+                                : step * args.width * dtype_size(plan.encoder.rows.dtype);
+  const std::size_t share = round_up(bytes / block.panels, 64);
+  args.prefetch_step = round_up(4 * share / args.width, 4);
+  // Between two looks at the abort flag: a few milliseconds of products.
+  const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (step * block.tokens * plan.padded + 1));
+  std::size_t steps = 0;
+  for (std::size_t latent = begin; latent < end; latent = args.end, ++steps) {
+    if (plan.args.check && steps % look == 0) plan.args.check();
+    args.begin = latent;
+    args.end = std::min(end, latent / step * step + step);
+    point_at_weights(plan, scratch, args);
+    const char* prefetch = args.prefetch;
+    for (std::size_t p = 0; p < block.panels; ++p) {
+      compaction.first = p * group;
+      args.tokens = std::min(group, block.tokens - p * group);
+      args.panel = block.panel(p);
+      args.prefetch = prefetch + p * share;
+      args.token_scale = block.scale.data() + p * group;
+      args.norm = block.norm.data() + p * group;
+      args.error = block.error.data() + p * group;
+      args.thresholds = candidates.thresholds.data() + p * group;
+      args.lists = candidates.lists.data() + p * group;
+      plan.screening.screen(args);
+    }
+  }
 }
+
+// Screens units [begin, end) of the plan (latents, or whole groups of groupmax) for the block; what is
+// certain then lies in candidates.done, the rest in its lists.
+void screen_units(const Plan& plan, const Block& block, std::size_t begin, std::size_t end, Scratch& scratch,
+                  Candidates& candidates) {
+  Chooser& chooser = scratch.chooser;
+  chooser.use(plan.encoder, plan.kernels, block.rows.data(), plan.padded, plan.k);
+  candidates.reset(block.tokens, block.panels * block.group, plan.capacity, plan.threshold);
+  if (plan.encoder.selection.rule != SelectionRule::groupmax) {
+    screen_latents(plan, block, begin, end, scratch, candidates);
+    return;
+  }
+  for (std::size_t unit = begin; unit < end; ++unit) {
+    candidates.restart(block.tokens, plan.threshold);
+    screen_latents(plan, block, unit * plan.group, (unit + 1) * plan.group, scratch, candidates);
+    chooser.resolve(candidates, 0, block.tokens);
+  }
+}
+
+void write(const Plan& plan, std::size_t token, std::vector<Code>& codes) {
+  const EncodeArgs& args = plan.args;
+  sort_codes(codes);
+  if (args.codes) {
+    args.codes[token] = codes;
+    return;
+  }
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    args.indices[token * args.k + i] = codes[i].latent;
+    args.values[token * args.k + i] = codes[i].value;
+  }
+  args.counts[token] = static_cast<std::uint32_t>(codes.size());
+}
+
+void load(const Plan& plan, Block& block, std::size_t number) {
+  const std::size_t first = number * plan.block_tokens;
+  block.load(plan.kernels, plan.screening, plan.args, first,
+             std::min(plan.block_tokens, plan.args.tokens - first));
+}
+
+// Adds up the work of chunks that run side by side.
+struct Counter {
+  std::atomic<std::uint64_t> screened{0}, rescored{0};
+  void add(Chooser& chooser) {
+    screened += chooser.count.screened;
+    rescored += chooser.count.rescored;
+    chooser.count = {};
+  }
+};
 
 // Each thread takes whole blocks of tokens.
-void encode_by_tokens(const EncodeKernels& kernels, const EncodeArgs& args, std::size_t block_tokens,
-                      bool direct) {
-  const std::size_t padded = padded_width(args.encoder->width);
-  const std::size_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
-  parallel_for(blocks, 1, [&](std::size_t begin, std::size_t end) {
+void encode_by_tokens(const Plan& plan, std::size_t units, Counter& counter) {
+  parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
     Scratch& scratch = t_scratch;
-    Chooser& chooser = chooser_for(kernels, args);
     for (std::size_t b = begin; b < end; ++b) {
-      const std::size_t first = b * block_tokens;
-      scratch.block.load(kernels, args, first, std::min(block_tokens, args.tokens - first), direct);
-      screen(kernels, args, scratch.block, 0, args.encoder->latents, direct, chooser, scratch.candidates);
+      load(plan, scratch.block, b);
+      screen_units(plan, scratch.block, 0, units, scratch, scratch.candidates);
+      scratch.chooser.resolve(scratch.candidates, 0, scratch.block.tokens);
       for (std::size_t t = 0; t < scratch.block.tokens; ++t)
-        write(chooser, args, first + t, scratch.candidates.lists[t], scratch.candidates.thresholds[t],
-              scratch.block.rows.data() + t * padded);
+        write(plan, scratch.block.first + t, scratch.candidates.done[t]);
     }
+    counter.add(scratch.chooser);
   });
 }
 
-// Few tokens: each thread takes ranges of latents, and a token's candidates are then put together.
-void encode_by_latents(const EncodeKernels& kernels, const EncodeArgs& args, std::size_t block_tokens,
-                       std::size_t ranges, bool direct) {
-  const std::size_t padded = padded_width(args.encoder->width), latents = args.encoder->latents;
-  const std::size_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
-  const std::size_t length = round_up((latents + ranges - 1) / ranges, kStep);
-  ranges = (latents + length - 1) / length;
-  std::vector<Block> loaded(blocks);
-  std::vector<Candidates> found(blocks * ranges);
-  parallel_for(blocks, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t b = begin; b < end; ++b)
-      loaded[b].load(kernels, args, b * block_tokens, std::min(block_tokens, args.tokens - b * block_tokens),
-                     direct);
+// Few tokens: each thread takes ranges of units, and a token's candidates are then put together.
+void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_step, std::size_t ranges,
+                       Counter& counter) {
+  const std::size_t length = round_up((units + ranges - 1) / ranges, unit_step);
+  ranges = (units + length - 1) / length;
+  std::vector<Block> loaded(plan.blocks);
+  std::vector<Candidates> found(plan.blocks * ranges);
+  parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t b = begin; b < end; ++b) load(plan, loaded[b], b);
   });
-  parallel_for(blocks * ranges, 1, [&](std::size_t begin, std::size_t end) {
-    Chooser& chooser = chooser_for(kernels, args);
+  parallel_for(found.size(), 1, [&](std::size_t begin, std::size_t end) {
+    Scratch& scratch = t_scratch;
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t range = i % ranges;
-      screen(kernels, args, loaded[i / ranges], range * length, std::min(latents, (range + 1) * length),
-             direct, chooser, found[i]);
+      screen_units(plan, loaded[i / ranges], range * length, std::min(units, (range + 1) * length), scratch,
+                   found[i]);
     }
+    counter.add(scratch.chooser);
   });
-  parallel_for(args.tokens, 8, [&](std::size_t begin, std::size_t end) {
-    Chooser& chooser = chooser_for(kernels, args);
-    Candidates together;
-    together.reset(1, 1, list_capacity(args.k) * static_cast<std::uint32_t>(ranges));
-    for (std::size_t token = begin; token < end; ++token) {
-      const std::size_t b = token / block_tokens, t = token % block_tokens;
-      CandidateList list = together.lists[0];
-      float threshold = kLeastPositive;
-      for (std::size_t range = 0; range < ranges; ++range) {
-        const Candidates& part = found[b * ranges + range];
-        const CandidateList& source = part.lists[t];
-        std::copy_n(source.upper, source.count, list.upper + list.count);
-        std::copy_n(source.lower, source.count, list.lower + list.count);
-        std::copy_n(source.index, source.count, list.index + list.count);
-        list.count += source.count;
-        threshold = std::max(threshold, part.thresholds[t]);
+  constexpr std::size_t kTogether = 8;  // tokens
+  parallel_for((plan.args.tokens + kTogether - 1) / kTogether, 1, [&](std::size_t begin, std::size_t end) {
+    Scratch& scratch = t_scratch;
+    Candidates& together = scratch.candidates;
+    for (std::size_t chunk = begin; chunk < end; ++chunk) {
+      std::size_t token = chunk * kTogether;
+      const std::size_t last = std::min(plan.args.tokens, token + kTogether);
+      while (token < last) {
+        // Tokens of one block.
+        const std::size_t b = token / plan.block_tokens, t = token % plan.block_tokens;
+        const std::size_t count = std::min(last - token, loaded[b].tokens - t);
+        together.reset(count, count, plan.capacity * static_cast<std::uint32_t>(ranges), plan.threshold);
+        for (std::size_t i = 0; i < count; ++i) {
+          CandidateList& list = together.lists[i];
+          for (std::size_t range = 0; range < ranges; ++range) {
+            Candidates& part = found[b * ranges + range];
+            const CandidateList& source = part.lists[t + i];
+            std::copy_n(source.upper, source.count, list.upper + list.count);
+            std::copy_n(source.lower, source.count, list.lower + list.count);
+            std::copy_n(source.value, source.count, list.value + list.count);
+            std::copy_n(source.index, source.count, list.index + list.count);
+            list.count += source.count;
+            together.thresholds[i] = std::max(together.thresholds[i], part.thresholds[t + i]);
+            together.done[i].insert(together.done[i].end(), part.done[t + i].begin(), part.done[t + i].end());
+          }
+        }
+        scratch.chooser.use(plan.encoder, plan.kernels, loaded[b].rows.data() + t * plan.padded, plan.padded,
+                            plan.k);
+        scratch.chooser.resolve(together, 0, count);
+        for (std::size_t i = 0; i < count; ++i) write(plan, token + i, together.done[i]);
+        token += count;
       }
-      write(chooser, args, token, list, threshold, loaded[b].rows.data() + t * padded);
     }
+    counter.add(scratch.chooser);
   });
 }
 
 void check_sizes(const EncoderWeights& encoder, std::size_t x_stride) {
-  require(encoder.weights && encoder.bias, ErrorCode::invalid_argument, "encode: the encoder has no weights");
+  require(encoder.rows.data && encoder.bias, ErrorCode::invalid_argument,
+          "encode: the encoder has no weights");
   require(x_stride >= encoder.width, ErrorCode::invalid_argument,
           "encode: rows of " + std::to_string(x_stride) + " values, expected at least " +
               std::to_string(encoder.width));
@@ -244,86 +272,66 @@ void check_sizes(const EncoderWeights& encoder, std::size_t x_stride) {
 
 }  // namespace
 
-EncoderWeights::EncoderWeights(const float* weights_, std::size_t stride_, const float* bias_,
-                               const float* centre_, std::size_t latents_, std::size_t width_)
-    : weights(weights_),
-      stride(stride_),
-      bias(bias_),
-      centre(centre_),
-      latents(latents_),
-      width(width_),
-      slack_scale(latents_),
-      slack_offset(latents_) {
-  require(width >= 1 && width <= (std::size_t{1} << 20), ErrorCode::invalid_argument,
-          "encoder: width " + std::to_string(width) + ", expected 1 to 1048576");
-  require(latents >= 1 && latents < (std::size_t{1} << 32), ErrorCode::invalid_argument,
-          "encoder: " + std::to_string(latents) + " latents, expected 1 to 4294967295");
-  require(stride >= padded_width(width) && stride % kRowUnit == 0, ErrorCode::invalid_argument,
-          "encoder: row stride " + std::to_string(stride) + ", expected a multiple of 16 of at least " +
-              std::to_string(padded_width(width)));
-  refresh();
-}
-
-void EncoderWeights::refresh() {
-  const EncodeKernels kernels = encode_variants().active();
-  const std::size_t padded = padded_width(width);
-  if (centre) check_finite("b_dec", centre, 1, width, width);
-  check_finite("b_enc", bias, 1, latents, latents);
-  // Screening sums `width` products one after another and adds the bias (error below (width + 1) u sum |w x|,
-  // u = 2^-24); the canonical product errs by at most (width / 64 + 8) u sum |w x|; sum |w x| <= |w| |x'|.
-  // The rest covers the rounding of the bounds themselves.
-  const double u = 0x1p-24;
-  const double scale = (static_cast<double>(width) * (1 + 1.0 / 64) + 32) * u * 1.01;
-  constexpr std::size_t kGrain = 256;
-  std::vector<double> norms((latents + kGrain - 1) / kGrain), biases(norms.size());
-  parallel_for(latents, kGrain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t l = begin; l < end; ++l) {
-      const double norm = std::sqrt(kernels.squared_norm(weights + l * stride, padded));
-      if (!std::isfinite(norm)) check_finite("W_enc", weights, latents, width, stride);
-      if (norm >= kLargest)
-        fail(ErrorCode::non_finite,
-             "W_enc: the row of latent " + std::to_string(l) + " has length " + std::to_string(norm));
-      const double offset = std::fabs(bias[l]);
-      slack_scale[l] = norm > 0 ? static_cast<float>(std::max(norm, 1e-20) * scale) : 0.0f;
-      slack_offset[l] = static_cast<float>(4 * u * offset);
-      norms[l / kGrain] = std::max(norms[l / kGrain], norm);
-      biases[l / kGrain] = std::max(biases[l / kGrain], offset);
-    }
-  });
-  largest_norm = *std::max_element(norms.begin(), norms.end());
-  largest_bias = *std::max_element(biases.begin(), biases.end());
-}
-
-void encode(const EncodeArgs& args) {
+void encode(const EncodeArgs& given) {
+  EncodeArgs args = given;
   const EncoderWeights& encoder = *args.encoder;
+  if (!args.screen) args.screen = encoder.screen.get();
   check_sizes(encoder, args.x_stride);
-  require(args.k >= 1 && args.k <= encoder.latents, ErrorCode::invalid_argument,
-          "encode: k is " + std::to_string(args.k) + ", expected 1 to " + std::to_string(encoder.latents));
-  require(args.k <= kMostCodes, ErrorCode::invalid_argument,
-          "encode: k is " + std::to_string(args.k) + ", expected at most " + std::to_string(kMostCodes));
+  require(args.screen != nullptr, ErrorCode::internal, "encode: the encoder has no screen");
+  const ScreenKernels* screening = screen_kernels(args.screen->precision);
+  require(
+      screening != nullptr, ErrorCode::invalid_argument,
+      std::string("encode: this CPU has no kernels for precision ") + precision_name(args.screen->precision));
+  const Selection& selection = encoder.selection;
+  const bool groups = selection.rule == SelectionRule::groupmax;
+  if (selection.bounded()) {
+    require(args.k >= 1 && args.k <= encoder.latents, ErrorCode::invalid_argument,
+            "encode: k is " + std::to_string(args.k) + ", expected 1 to " + std::to_string(encoder.latents));
+    require(args.k <= kMostCodes, ErrorCode::invalid_argument,
+            "encode: k is " + std::to_string(args.k) + ", expected at most " + std::to_string(kMostCodes));
+    require(!groups || encoder.latents % args.k == 0, ErrorCode::invalid_argument,
+            "encode: " + std::to_string(encoder.latents) + " latents do not make " + std::to_string(args.k) +
+                " equal groups");
+  } else {
+    require(args.codes != nullptr, ErrorCode::invalid_argument,
+            "encode: this selection rule gives any number of codes; k places a token cannot hold them");
+  }
   if (args.tokens == 0) return;
   check_finite("activations", args.x, args.tokens, encoder.width, args.x_stride, args.first_token);
+
   const EncodeKernels kernels = encode_variants().active();
   const std::size_t threads = static_cast<std::size_t>(thread_count());
-  const bool direct = args.tokens <= std::min(kDirectTokens, kernels.group);
+  Plan plan{args, encoder, kernels, *screening};
+  plan.padded = padded_width(encoder.width);
+  plan.k = groups ? 1 : selection.bounded() ? args.k : 0;
+  plan.group = groups ? encoder.latents / args.k : encoder.latents;
+  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(4 * plan.k + 64, 16));
+  plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
 
-  std::size_t block_tokens =
-      round_up(std::clamp<std::size_t>(kPanelFloats / encoder.width, 64, 256), kernels.group);
-  std::size_t blocks = (args.tokens + block_tokens - 1) / block_tokens;
-  if (blocks < 2 * threads && encoder.latents <= 4 * kLeastRange) {
+  const std::size_t slots = screening->group, token_bytes = screening->panel_bytes(encoder.width) / slots + 1;
+  std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 256), slots);
+  if (encoder.latents <= 4 * kLeastRange)
     // A small encoder stays in the cache: smaller blocks cost nothing and give every thread work.
-    block_tokens =
-        std::min(block_tokens, round_up((args.tokens + 2 * threads - 1) / (2 * threads), kernels.group));
-    blocks = (args.tokens + block_tokens - 1) / block_tokens;
-  }
+    most = std::min(most, round_up((args.tokens + 2 * threads - 1) / (2 * threads), slots));
+  // Blocks of about equal size: a small last one would stream over all weights for little.
+  plan.blocks = (args.tokens + most - 1) / most;
+  plan.block_tokens = round_up((args.tokens + plan.blocks - 1) / plan.blocks, slots);
+  plan.blocks = (args.tokens + plan.block_tokens - 1) / plan.block_tokens;
+  const std::size_t units = groups ? args.k : encoder.latents;
   const std::size_t ranges =
-      blocks >= 2 * threads
+      plan.blocks >= 2 * threads || threads == 1
           ? 1
-          : std::clamp<std::size_t>(encoder.latents / kLeastRange, 1, (2 * threads + blocks - 1) / blocks);
+          : std::min(units, std::clamp<std::size_t>(encoder.latents / kLeastRange, 1,
+                                                    (2 * threads + plan.blocks - 1) / plan.blocks));
+  Counter counter;
   if (ranges == 1)
-    encode_by_tokens(kernels, args, block_tokens, direct);
+    encode_by_tokens(plan, units, counter);
   else
-    encode_by_latents(kernels, args, block_tokens, threads == 1 ? 1 : ranges, direct);
+    encode_by_latents(plan, units, groups ? 1 : screening->step, ranges, counter);
+  if (args.count) {
+    args.count->screened += counter.screened;
+    args.count->rescored += counter.rescored;
+  }
 }
 
 void pre_activations(const EncoderWeights& encoder, const float* x, std::size_t tokens, std::size_t x_stride,
@@ -335,11 +343,21 @@ void pre_activations(const EncoderWeights& encoder, const float* x, std::size_t 
            "latent " + std::to_string(chosen[i]) + ": the encoder has " + std::to_string(encoder.latents));
   check_finite("activations", x, tokens, encoder.width, x_stride);
   const EncodeKernels kernels = encode_variants().active();
+  const std::vector<std::uint32_t> same(count, 0);
   parallel_for(tokens, 32, [&](std::size_t begin, std::size_t end) {
     AlignedBuffer<float> row(padded_width(encoder.width));
+    PairsArgs pairs;
+    pairs.weights = &encoder.rows;
+    pairs.rows = row.data();
+    pairs.padded = row.size();
+    pairs.latents = chosen;
+    pairs.tokens = same.data();
+    pairs.count = count;
     for (std::size_t t = begin; t < end; ++t) {
       kernels.prepare(x + t * x_stride, encoder.centre, encoder.width, row.data());
-      kernels.products(encoder, row.data(), chosen, count, out + t * count);
+      pairs.out = out + t * count;
+      kernels.products(pairs);
+      for (std::size_t i = 0; i < count; ++i) out[t * count + i] += encoder.bias[chosen[i]];
     }
   });
 }

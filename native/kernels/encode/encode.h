@@ -1,67 +1,85 @@
-// Exact top-k encoding:  codes[t] = the k largest of relu(W (x[t] - centre) + b), fused; tokens x latents is
-// never formed.
+// Exact sparse encoding: codes of tokens x under an encoder W, fused; tokens x latents is never formed.
 //
-// What a value is. The pre-activation of latent l on token t is defined by the *canonical product*: x' = x -
-// centre in fp32; 64 sums side by side, sum j taking the terms i = j, j + 64, j + 128, ... in that order by
-// fp32 fused multiply-add, starting from 0; the sums added by the tree i + (i + 32), + 16, + 8, + 4, + 2, +
-// 1; then + b[l]. Every ISA, batch split and number of threads gives these very bits. (The rounding error of
-// the canonical product is below (width / 64 + 8) 2^-24 |w| |x'|, smaller than a plain sgemm's.)
+// What a value is. The product of latent l with token t is the *canonical product*: x' = x - centre in fp32;
+// the row of W widened exactly to fp32 from whatever type it is kept in; 64 sums side by side, sum j taking
+// the terms i = j, j + 64, j + 128, ... in that order by fp32 fused multiply-add, starting from 0; the sums
+// added by the tree i + (i + 32), + 16, + 8, + 4, + 2, + 1. Its rounding error is below (width / 64 + 8)
+// 2^-24 |w| |x'|, smaller than a plain sgemm's. What is made of it: Selection (selection.h). Every ISA,
+// precision of screening, batch split and number of threads gives these very bits.
 //
-// Which codes come back. Of the latents with value > 0 the k largest, ties by lower latent; fewer than k when
-// fewer are positive. Order: value descending, then latent ascending.
+// In which order codes come: value descending, then latent ascending.
 //
-// How. A register-blocked product over (latents x tokens) only *screens*: with each screened value comes a
-// rigorous bound on its distance from the canonical product, so a latent is dropped only when it cannot be
-// among the k. Survivors, a few more than k, are rescored canonically. Screening in other precisions is
-// another `screen` with its own bounds; nothing else changes.
+// How. A register-blocked product over (latents x tokens), in fp32, bf16 or int8, only *screens*: with each
+// screened value comes a rigorous bound on its distance from the canonical one (screen.h), so a latent is
+// dropped only when it cannot be a code. Survivors, a few more than the codes, are rescored canonically.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <vector>
 
-#include "native/core/aligned.h"
-#include "native/core/isa.h"
+#include "native/core/row_view.h"
+#include "native/kernels/encode/selection.h"
 
 namespace personascope {
 
-// Rows of weights begin at multiples of this many floats, and are zero beyond the width.
+// Rows of fp32 work space begin at multiples of this many floats, and are zero beyond the width.
 constexpr std::size_t kRowUnit = 16;
 inline std::size_t padded_width(std::size_t width) {
   return (width + kRowUnit - 1) / kRowUnit * kRowUnit;
 }
 
-// The encoder's weights with what screening needs beside them. The pointers are the caller's and must outlive
-// it. After the weights or the bias changed: refresh().
+struct Screen;
+
+// An encoder's weights where they lie; the pointers are the caller's and must outlive it.
 class EncoderWeights {
  public:
   EncoderWeights() = default;
-  // weights [latents, stride], stride = padded_width(width) or a larger multiple of kRowUnit, zeros beyond
-  // `width`; bias [latents]; centre [width] or null. Throws invalid_argument (sizes) and non_finite
-  // (weights, located). width <= 2^20, latents < 2^32.
+  // weights [latents, stride]; bias [latents]; centre [width] or null; top-k. Reads all of it: throws
+  // invalid_argument (sizes) and non_finite (located). width <= 2^20, latents < 2^32. After the weights or
+  // the bias changed: refresh().
   EncoderWeights(const float* weights, std::size_t stride, const float* bias, const float* centre,
                  std::size_t latents, std::size_t width);
+  // The same in general; nothing is read yet, and screens are made by make_screen().
+  EncoderWeights(const RowView& rows, const float* bias, const float* centre, const Selection& selection);
   void refresh();
 
-  const float* weights = nullptr;
-  std::size_t stride = 0;
+  const char* name = "W_enc";  // for messages
+  RowView rows;
   const float* bias = nullptr;
   const float* centre = nullptr;
   std::size_t latents = 0, width = 0;
-  // |screened - canonical| <= slack_scale[l] |x'| + slack_offset[l]
-  AlignedBuffer<float> slack_scale, slack_offset;
-  double largest_norm = 0, largest_bias = 0;
+  Selection selection;
+  std::shared_ptr<const Screen> screen;  // fp32; made by refresh()
+};
+
+struct Code {
+  float value = 0;
+  std::uint32_t latent = 0;
+};
+
+// How much work exactness took.
+struct EncodeCount {
+  std::uint64_t screened = 0;  // latents that passed the screen's threshold of the moment
+  std::uint64_t rescored = 0;  // canonical products
 };
 
 struct EncodeArgs {
   const EncoderWeights* encoder = nullptr;
-  const float* x = nullptr;  // [tokens, x_stride], the first `width` of each row are read
+  const Screen* screen = nullptr;  // null: the encoder's
+  const float* x = nullptr;        // [tokens, x_stride], the first `width` of each row are read
   std::size_t tokens = 0, x_stride = 0;
-  std::size_t k = 0;                 // 1 <= k <= latents
+  std::size_t k = 0;  // topk, groupmax: 1 <= k <= latents; else unused
+  // Where codes go: either k places a token (topk, groupmax only), entries beyond a token's count left alone,
   std::uint32_t* indices = nullptr;  // [tokens, k]
   float* values = nullptr;           // [tokens, k]
-  std::uint32_t* counts = nullptr;   // [tokens]; entries beyond a token's count are left alone
-  std::size_t first_token = 0;       // number of token 0 in messages
-  std::function<void()> check;       // called from any thread between pieces of work; may throw to abort
+  std::uint32_t* counts = nullptr;   // [tokens]
+  // or one list a token [tokens].
+  std::vector<Code>* codes = nullptr;
+  std::size_t first_token = 0;  // number of token 0 in messages
+  EncodeCount* count = nullptr;
+  std::function<void()> check;  // called from any thread between pieces of work; may throw to abort
 };
 
 // Throws invalid_argument, and non_finite for NaN or Inf in x (first token and dimension named) or where
@@ -71,52 +89,5 @@ void encode(const EncodeArgs& args);
 // Canonical pre-activations of chosen latents: out [tokens, count] = W[chosen] (x - centre) + b, signed.
 void pre_activations(const EncoderWeights& encoder, const float* x, std::size_t tokens, std::size_t x_stride,
                      const std::uint32_t* chosen, std::size_t count, float* out);
-
-// Where screened latents go: one list a token.
-struct CandidateList {
-  float* upper = nullptr;  // canonical value <= upper
-  float* lower = nullptr;  // canonical value >= lower; lower == upper means the canonical value itself
-  std::uint32_t* index = nullptr;
-  std::uint32_t count = 0;
-};
-
-struct ScreenArgs {
-  const EncoderWeights* encoder = nullptr;
-  const float* slack_scale = nullptr;  // the encoder's
-  const float* slack_offset = nullptr;
-  std::size_t begin = 0, end = 0;  // latents
-  std::size_t tokens = 0;          // <= group
-  const float* rows = nullptr;     // x' [tokens, padded_width]
-  const float* panel = nullptr;    // x' as `pack` wrote it
-  const char* prefetch = nullptr;  // memory that is wanted soon: about width / 4 lines from here
-  // [group]: |x'|, and the value below which a latent cannot be a code (+Inf for lanes without a token). The
-  // kernel pushes latents with upper >= threshold; when a list is full it calls `compact`, which empties it
-  // in part and raises the threshold.
-  const float* norms = nullptr;
-  const float* thresholds = nullptr;
-  CandidateList* lists = nullptr;  // [tokens]
-  std::uint32_t capacity = 0;
-  void (*compact)(void* context, std::size_t token) = nullptr;
-  void* context = nullptr;
-};
-
-// What an ISA provides; all on one thread.
-struct EncodeKernels {
-  std::size_t group;  // tokens that one call of `screen` takes
-  // row [padded_width] = x - centre (centre may be null), zero beyond; returns |row|^2.
-  double (*prepare)(const float* x, const float* centre, std::size_t width, float* row);
-  // panel (group * width floats) from rows [tokens, padded_width].
-  void (*pack)(const float* rows, std::size_t tokens, std::size_t width, float* panel);
-  void (*screen)(const ScreenArgs& args);
-  // The same without a panel, by canonical products: for a handful of tokens.
-  void (*screen_direct)(const ScreenArgs& args);
-  // values[i] = canonical product of latent index[i] with `row`, bias added.
-  void (*products)(const EncoderWeights& encoder, const float* row, const std::uint32_t* index,
-                   std::size_t count, float* values);
-  double (*squared_norm)(const float* row, std::size_t padded);
-  // How many of the n values are >= bound.
-  std::size_t (*count_at_least)(const float* values, std::size_t n, float bound);
-};
-const Variants<EncodeKernels>& encode_variants();
 
 }  // namespace personascope

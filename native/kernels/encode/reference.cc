@@ -1,18 +1,25 @@
 // Encoding in plain C++: screening by canonical products, nothing blocked.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
+#include "native/core/half.h"
 #include "native/kernels/encode/variants.h"
 
 namespace personascope {
 
 namespace {
 
-float canonical_product(const float* w, const float* x, std::size_t padded) {
-  float sums[64] = {};
-  for (std::size_t i = 0; i < padded; ++i) sums[i % 64] = std::fma(w[i], x[i], sums[i % 64]);
-  for (std::size_t half = 32; half > 0; half /= 2)
-    for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
-  return sums[0];
+float element(const RowView& weights, const std::uint8_t* row, std::size_t i) {
+  if (i >= weights.width) return 0;
+  if (weights.dtype == Dtype::f32) {
+    float value;
+    std::memcpy(&value, row + i * 4, 4);
+    return value;
+  }
+  std::uint16_t bits;
+  std::memcpy(&bits, row + i * 2, 2);
+  return weights.dtype == Dtype::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
 }
 
 double prepare(const float* x, const float* centre, std::size_t width, float* row) {
@@ -24,36 +31,52 @@ double prepare(const float* x, const float* centre, std::size_t width, float* ro
   return squares;
 }
 
-void pack(const float*, std::size_t, std::size_t, float*) {}  // `screen` reads the rows
-
-void screen(const ScreenArgs& args) {
-  const EncoderWeights& encoder = *args.encoder;
-  const std::size_t padded = padded_width(encoder.width);
-  for (std::size_t latent = args.begin; latent < args.end; ++latent) {
-    for (std::size_t token = 0; token < args.tokens; ++token) {
-      const float value =
-          canonical_product(encoder.weights + latent * encoder.stride, args.rows + token * padded, padded) +
-          encoder.bias[latent];
-      if (!(value >= args.thresholds[token])) continue;
-      CandidateList& list = args.lists[token];
-      if (list.count == args.capacity) args.compact(args.context, token);
-      list.upper[list.count] = list.lower[list.count] = value;
-      list.index[list.count++] = static_cast<std::uint32_t>(latent);
-    }
+void products(const PairsArgs& args) {
+  for (std::size_t p = 0; p < args.count; ++p) {
+    const std::uint8_t* w = args.weights->row(args.latents[p]);
+    const float* x = args.rows + args.tokens[p] * args.padded;
+    float sums[64] = {};
+    for (std::size_t i = 0; i < args.padded; ++i)
+      sums[i % 64] = std::fma(element(*args.weights, w, i), x[i], sums[i % 64]);
+    for (std::size_t half = 32; half > 0; half /= 2)
+      for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+    args.out[p] = sums[0];
   }
 }
 
-void products(const EncoderWeights& encoder, const float* row, const std::uint32_t* index, std::size_t count,
-              float* values) {
-  for (std::size_t i = 0; i < count; ++i)
-    values[i] =
-        canonical_product(encoder.weights + index[i] * encoder.stride, row, padded_width(encoder.width)) +
-        encoder.bias[index[i]];
+void widen(const RowView& weights, std::size_t row, float* out) {
+  for (std::size_t i = 0; i < padded_width(weights.width); ++i)
+    out[i] = element(weights, weights.row(row), i);
 }
 
-double squared_norm(const float* row, std::size_t padded) {
+double dot(const float* a, const float* b, std::size_t padded) {
+  double sum = 0;
+  for (std::size_t i = 0; i < padded; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+Quantised quantise(const float* row, std::size_t padded, std::int8_t* q) {
+  float largest = 0;
+  for (std::size_t i = 0; i < padded; ++i) largest = std::max(largest, std::fabs(row[i]));
+  // A row too small to scale is all zeros: everything is error.
+  const float scale = largest < 1e-30f ? 0.0f : largest / 127, inverse = scale > 0 ? 127 / largest : 0.0f;
   double squares = 0;
-  for (std::size_t i = 0; i < padded; ++i) squares += static_cast<double>(row[i]) * row[i];
+  for (std::size_t i = 0; i < padded; ++i) {
+    const float whole = std::clamp(std::nearbyint(row[i] * inverse), -127.0f, 127.0f);
+    q[i] = static_cast<std::int8_t>(whole);
+    const double error = std::fma(-scale, whole, row[i]);
+    squares += error * error;
+  }
+  return {scale, squares};
+}
+
+double round_bf16(const float* row, std::size_t padded, std::uint16_t* rounded) {
+  double squares = 0;
+  for (std::size_t i = 0; i < padded; ++i) {
+    rounded[i] = f32_to_bf16(row[i]);
+    const double error = row[i] - bf16_to_f32(rounded[i]);
+    squares += error * error;
+  }
   return squares;
 }
 
@@ -63,9 +86,54 @@ std::size_t count_at_least(const float* values, std::size_t n, float bound) {
   return count;
 }
 
+constexpr std::size_t kGroup = 8;
+
+std::size_t panel_bytes(std::size_t width) {
+  return kGroup * width * sizeof(float);
+}
+
+void pack(const void* rows, std::size_t row_pitch, std::size_t tokens, std::size_t width, void* panel) {
+  for (std::size_t t = 0; t < tokens; ++t)
+    std::memcpy(static_cast<float*>(panel) + t * width, static_cast<const float*>(rows) + t * row_pitch,
+                width * sizeof(float));
+}
+
+void screen(const ScreenArgs& args) {
+  const Screen& screen = *args.screen;
+  for (std::size_t l = args.begin; l < args.end; ++l) {
+    const std::uint8_t* row = args.weights + (l - args.begin) * args.weights_stride;
+    for (std::size_t t = 0; t < args.tokens; ++t) {
+      const float* x = static_cast<const float*>(args.panel) + t * args.width;
+      float sum = 0;
+      for (std::size_t i = 0; i < args.width; ++i) {
+        float w;
+        std::memcpy(&w, row + i * 4, 4);
+        sum = std::fma(w, x[i], sum);
+      }
+      const float value = std::fma(sum, screen.scale[l], screen.bias[l]);
+      const float slack = std::fma(screen.slack_norm[l], args.norm[t], screen.slack_offset[l]);
+      push_reference(args, t, l, value, slack);
+    }
+  }
+}
+
 }  // namespace
 
-const EncodeKernels encode_reference = {8,      prepare,  pack,         screen,
-                                        screen, products, squared_norm, count_at_least};
+void push_reference(const ScreenArgs& args, std::size_t token, std::size_t latent, float value, float slack) {
+  const float upper = value + slack;
+  if (!(upper >= args.thresholds[token])) return;
+  CandidateList& list = args.lists[token];
+  if (list.count == args.capacity) {
+    args.compact(args.context, token);
+    if (!(upper >= args.thresholds[token])) return;
+  }
+  list.upper[list.count] = upper;
+  list.lower[list.count] = value - slack;
+  list.index[list.count++] = static_cast<std::uint32_t>(latent);
+}
+
+const EncodeKernels encode_reference = {
+    prepare,  products,   widen,          dot,
+    quantise, round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
 
 }  // namespace personascope

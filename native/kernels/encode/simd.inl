@@ -33,8 +33,14 @@ std::size_t panel_pitch(std::size_t tokens) {
   return tokens <= kLanes ? kLanes : kGroup;
 }
 
-void pack(const float* rows, std::size_t tokens, std::size_t width, float* panel) {
-  const std::size_t pitch = panel_pitch(tokens), padded = padded_width(width);
+std::size_t panel_bytes(std::size_t width) {
+  return width * kGroup * sizeof(float);
+}
+
+void pack(const void* rows_, std::size_t padded, std::size_t tokens, std::size_t width, void* panel_) {
+  const float* rows = static_cast<const float*>(rows_);
+  float* panel = static_cast<float*>(panel_);
+  const std::size_t pitch = panel_pitch(tokens);
   // Sixteen dimensions at a time: the panel's lines of one block stay in L1 while the tokens write them.
   for (std::size_t begin = 0; begin < width; begin += 16) {
     const std::size_t end = begin + 16 < width ? begin + 16 : width;
@@ -77,19 +83,18 @@ __attribute__((noinline)) void push_lanes(const ScreenArgs& args, std::size_t la
 // Screens `Rows` latents from `latent` on against the panel's Vectors x kLanes tokens.
 template <int Rows, int Vectors>
 __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) {
-  const EncoderWeights& encoder = *args.encoder;
-  const std::size_t stride = encoder.stride, width = encoder.width;
+  const std::size_t stride = args.weights_stride / sizeof(float), width = args.width;
   Vec sums[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) sums[r][v] = v_zero();
-  const float* w = encoder.weights + latent * stride;
-  const float* x = args.panel;
+  const float* w = reinterpret_cast<const float*>(args.weights) + (latent - args.begin) * stride;
+  const float* x = static_cast<const float*>(args.panel);
   // The panel's next lines are asked for a few steps ahead (it streams from L2), and the next rows of W in
-  // time (they come from memory): a line every four dimensions.
+  // time (they come from memory).
   const char* next = args.prefetch;
-  for (std::size_t i = 0; i < width; ++i, ++w, x += Vectors * kLanes, next += 16) {
+  for (std::size_t i = 0; i < width; ++i, ++w, x += Vectors * kLanes, next += args.prefetch_step) {
     _mm_prefetch(next, _MM_HINT_T1);
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v)
@@ -104,15 +109,16 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
       for (int v = 0; v < Vectors; ++v) sums[r][v] = v_fma(weight, tokens[v], sums[r][v]);
     }
   }
+  const Screen& screen = *args.screen;
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
     const std::size_t l = latent + static_cast<std::size_t>(r);
-    const Vec bias = v_set(encoder.bias[l]), scale = v_set(args.slack_scale[l]),
-              offset = v_set(args.slack_offset[l]);
+    const Vec scale = v_set(screen.scale[l]), bias = v_set(screen.bias[l]),
+              slack_norm = v_set(screen.slack_norm[l]), slack_offset = v_set(screen.slack_offset[l]);
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
-      const Vec value = v_add(sums[r][v], bias);
-      const Vec slack = v_fma(scale, v_load(args.norms + v * kLanes), offset);
+      const Vec value = v_fma(sums[r][v], scale, bias);
+      const Vec slack = v_fma(slack_norm, v_load(args.norm + v * kLanes), slack_offset);
       const Vec upper = v_add(value, slack);
       const unsigned hits = v_at_least(upper, v_load(args.thresholds + v * kLanes));
       if (__builtin_expect(hits != 0, 0))
@@ -136,77 +142,148 @@ void screen(const ScreenArgs& args) {
     screen_panel<2>(args);
 }
 
+// How a row of weights is read.
+struct RowF32 {
+  using Element = float;
+  static Vec load(const Element* p) { return v_load(p); }
+};
+struct RowBf16 {
+  using Element = std::uint16_t;
+  static Vec load(const Element* p) { return v_load_bf16(p); }
+};
+struct RowF16 {
+  using Element = std::uint16_t;
+  static Vec load(const Element* p) { return v_load_f16(p); }
+};
+
+// The last width % 64 elements of a row, and zeros: nothing beyond the row is read.
+template <class Row>
+struct Tail {
+  typename Row::Element values[64] = {};
+  Tail(const typename Row::Element* row, std::size_t begin, std::size_t width) {
+    for (std::size_t i = begin; i < width; ++i) values[i - begin] = row[i];
+  }
+};
+
 // Canonical products of one row of W with `Tokens` rows of x'.
-template <int Tokens>
-inline void canonical(const float* w, const float* x, std::size_t padded, float* out) {
+template <class Row, int Tokens>
+inline void canonical(const typename Row::Element* w, const float* const* x, std::size_t width,
+                      std::size_t padded, float* out) {
   Sum64 sums[Tokens];
   std::size_t i = 0;
-  for (; i + 64 <= padded; i += 64)
+  for (; i + 64 <= width; i += 64)
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < Sum64::kParts; ++p) {
-      const Vec weight = v_load(w + i + p * kLanes);
+      const Vec weight = Row::load(w + i + p * kLanes);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t)
-        sums[t].part[p] =
-            v_fma(weight, v_load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
+        sums[t].part[p] = v_fma(weight, v_load(x[t] + i + p * kLanes), sums[t].part[p]);
     }
+  if (i < width) {
+    const Tail<Row> tail(w, i, width);
 #pragma GCC unroll 8
-  for (std::size_t p = 0; p < Sum64::kParts; ++p) {
-    if (i + p * kLanes < padded) {
-      const Vec weight = v_load(w + i + p * kLanes);
+    for (std::size_t p = 0; p < Sum64::kParts; ++p) {
+      if (i + p * kLanes < padded) {
+        const Vec weight = Row::load(tail.values + p * kLanes);
 #pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t)
-        sums[t].part[p] =
-            v_fma(weight, v_load(x + static_cast<std::size_t>(t) * padded + i + p * kLanes), sums[t].part[p]);
+        for (int t = 0; t < Tokens; ++t)
+          sums[t].part[p] = v_fma(weight, v_load(x[t] + i + p * kLanes), sums[t].part[p]);
+      }
     }
   }
   for (int t = 0; t < Tokens; ++t) out[t] = sums[t].total();
 }
 
-void screen_direct(const ScreenArgs& args) {
-  const EncoderWeights& encoder = *args.encoder;
-  const std::size_t padded = padded_width(encoder.width);
-  constexpr int kTogether = kLanes == 16 ? 4 : 1;
-  for (std::size_t latent = args.begin; latent < args.end; ++latent) {
-    const float* w = encoder.weights + latent * encoder.stride;
-    const float bias = encoder.bias[latent];
-    std::size_t token = 0;
-    float products[kTogether];
-    const auto take = [&](int count) {
-      for (int t = 0; t < count; ++t, ++token) {
-        const float value = products[t] + bias;
-        if (value >= args.thresholds[token]) push(args, token, latent, value, value);
-      }
-    };
-    while (token + kTogether <= args.tokens) {
-      canonical<kTogether>(w, args.rows + token * padded, padded, products);
-      take(kTogether);
-    }
-    while (token < args.tokens) {
-      canonical<1>(w, args.rows + token * padded, padded, products);
-      take(1);
-    }
-  }
-}
-
-void products(const EncoderWeights& encoder, const float* row, const std::uint32_t* index, std::size_t count,
-              float* values) {
-  const std::size_t padded = padded_width(encoder.width);
-  for (std::size_t i = 0; i < count; ++i) {
+template <class Row>
+void products_of(const PairsArgs& args) {
+  using Element = typename Row::Element;
+  constexpr std::size_t kTogether = kLanes == 16 ? 4 : 1;  // as many sums as registers hold
+  const RowView& weights = *args.weights;
+  const std::size_t bytes = weights.width * sizeof(Element);
+  for (std::size_t i = 0; i < args.count;) {
+    const std::uint32_t latent = args.latents[i];
+    std::size_t end = i + 1;
+    while (end < args.count && args.latents[end] == latent) ++end;
     // Survivors lie anywhere in W: the next row's lines are asked for while this one is summed.
-    if (i + 1 < count) {
-      const float* next = encoder.weights + index[i + 1] * encoder.stride;
-      for (std::size_t j = 0; j < padded; j += 16)
+    if (end < args.count) {
+      const std::uint8_t* next = weights.row(args.latents[end]);
+      for (std::size_t j = 0; j < bytes; j += 64)
         _mm_prefetch(reinterpret_cast<const char*>(next + j), _MM_HINT_T0);
     }
-    canonical<1>(encoder.weights + index[i] * encoder.stride, row, padded, values + i);
-    values[i] += encoder.bias[index[i]];
+    const Element* w = reinterpret_cast<const Element*>(weights.row(latent));
+    const float* x[kTogether];
+    while (i + kTogether <= end) {
+      for (std::size_t t = 0; t < kTogether; ++t) x[t] = args.rows + args.tokens[i + t] * args.padded;
+      canonical<Row, kTogether>(w, x, weights.width, args.padded, args.out + i);
+      i += kTogether;
+    }
+    for (; i < end; ++i) {
+      x[0] = args.rows + args.tokens[i] * args.padded;
+      canonical<Row, 1>(w, x, weights.width, args.padded, args.out + i);
+    }
   }
 }
 
-double squared_norm(const float* row, std::size_t padded) {
+void products(const PairsArgs& args) {
+  if (args.weights->dtype == Dtype::f32)
+    products_of<RowF32>(args);
+  else if (args.weights->dtype == Dtype::bf16)
+    products_of<RowBf16>(args);
+  else
+    products_of<RowF16>(args);
+}
+
+template <class Row>
+void widen_of(const std::uint8_t* bytes, std::size_t width, float* out) {
+  const auto* row = reinterpret_cast<const typename Row::Element*>(bytes);
+  std::size_t i = 0;
+  for (; i + 64 <= width; i += kLanes) v_store(out + i, Row::load(row + i));
+  for (; i < padded_width(width); i += 64) {
+    const Tail<Row> tail(row, i, width < i + 64 ? width : i + 64);
+    for (std::size_t j = 0; j < 64 && i + j < padded_width(width); j += kLanes)
+      v_store(out + i + j, Row::load(tail.values + j));
+  }
+}
+
+void widen(const RowView& weights, std::size_t row, float* out) {
+  if (weights.dtype == Dtype::f32)
+    widen_of<RowF32>(weights.row(row), weights.width, out);
+  else if (weights.dtype == Dtype::bf16)
+    widen_of<RowBf16>(weights.row(row), weights.width, out);
+  else
+    widen_of<RowF16>(weights.row(row), weights.width, out);
+}
+
+double dot(const float* a, const float* b, std::size_t padded) {
+  VecDouble sums;
+  for (std::size_t i = 0; i < padded; i += kLanes) sums.add_product(v_load(a + i), v_load(b + i));
+  return sums.sum();
+}
+
+Quantised quantise(const float* row, std::size_t padded, std::int8_t* q) {
+  Vec most = v_zero();
+  for (std::size_t i = 0; i < padded; i += kLanes) most = v_max(most, v_abs(v_load(row + i)));
+  const float largest = v_max_lane(most);
+  // A row too small to scale is all zeros: everything is error.
+  const float scale = largest < 1e-30f ? 0.0f : largest / 127, inverse = scale > 0 ? 127 / largest : 0.0f;
   VecDouble squares;
-  for (std::size_t i = 0; i < padded; i += kLanes) squares.add_product(v_load(row + i), v_load(row + i));
+  for (std::size_t i = 0; i < padded; i += kLanes) {
+    const Vec value = v_load(row + i);
+    Vec whole = v_round(v_mul(value, v_set(inverse)));
+    whole = v_min(v_max(whole, v_set(-127.0f)), v_set(127.0f));
+    v_store_int8(q + i, whole);
+    const Vec error = v_fnma(v_set(scale), whole, value);
+    squares.add_product(error, error);
+  }
+  return {scale, squares.sum()};
+}
+
+double round_bf16(const float* row, std::size_t padded, std::uint16_t* rounded) {
+  VecDouble squares;
+  for (std::size_t i = 0; i < padded; i += kLanes) {
+    const Vec value = v_load(row + i), error = v_sub(value, v_store_bf16(rounded + i, value));
+    squares.add_product(error, error);
+  }
   return squares.sum();
 }
 
@@ -218,6 +295,10 @@ std::size_t count_at_least(const float* values, std::size_t n, float bound) {
   for (; i < n; ++i) count += values[i] >= bound;
   return count;
 }
+
+constexpr EncodeKernels kKernels = {
+    prepare,  products,   widen,          dot,
+    quantise, round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
 
 }  // namespace
 }  // namespace personascope

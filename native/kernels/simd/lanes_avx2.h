@@ -33,6 +33,30 @@ inline Vec v_load(const float* p, Mask m) {
 inline void v_store(float* p, Vec v, Mask m) {
   _mm256_maskstore_ps(p, m, v);
 }
+// Sixteen-bit floats, widened exactly; no alignment needed beyond the element's.
+inline Vec v_load_bf16(const void* p) {
+  const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+inline Vec v_load_f16(const void* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+// Whole numbers in [-128, 127] as bytes.
+inline void v_store_int8(void* p, Vec v) {
+  const __m256i whole = _mm256_cvtps_epi32(v);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+// Finite values rounded to bf16, to the nearest, ties to even; returns them widened again.
+inline Vec v_store_bf16(void* p, Vec v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i high =
+      _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+  _mm_storeu_si128(static_cast<__m128i*>(p), words);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(high, 16));
+}
 inline Vec v_add(Vec a, Vec b) {
   return _mm256_add_ps(a, b);
 }

@@ -32,6 +32,27 @@ inline Vec v_load(const float* p, Mask m) {
 inline void v_store(float* p, Vec v, Mask m) {
   _mm512_mask_storeu_ps(p, m, v);
 }
+// Sixteen-bit floats, widened exactly; no alignment needed beyond the element's.
+inline Vec v_load_bf16(const void* p) {
+  const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+inline Vec v_load_f16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+// Whole numbers in [-128, 127] as bytes.
+inline void v_store_int8(void* p, Vec v) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+// Finite values rounded to bf16, to the nearest, ties to even; returns them widened again.
+inline Vec v_store_bf16(void* p, Vec v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i high =
+      _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(high));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(high, 16));
+}
 inline Vec v_add(Vec a, Vec b) {
   return _mm512_add_ps(a, b);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "native/core/isa.h"
 #include "native/core/random.h"
 #include "native/core/thread_pool.h"
 #include "test/native/check.h"
@@ -256,7 +257,7 @@ TEST(impossible_calls) {
   const EncoderWeights encoder = p.encoder();
   Problem wide(50, 16, 4, 51, 6);
   CHECK_THROWS(run(wide, encoder), ErrorCode::invalid_argument);
-  CHECK_THROWS(EncoderWeights(p.w.data(), 15, p.b.data(), nullptr, 50, 15), ErrorCode::invalid_argument);
+  CHECK_THROWS(EncoderWeights(p.w.data(), 14, p.b.data(), nullptr, 50, 15), ErrorCode::invalid_argument);
 }
 
 TEST(check_may_abort) {

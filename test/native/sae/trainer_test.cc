@@ -197,7 +197,7 @@ TEST(learns_sparse_data_and_keeps_the_decoder_unit) {
   const auto x = sparse_data(batch, d, 64, 5000);
   const SparseCodes codes = sae.encode(x.data(), batch, d);
   std::vector<float> back(batch * d);
-  sae.decode(codes.view(), back.data());
+  sae.decode(codes.view(), {}, back.data());
   double error = 0, size = 0;
   for (std::size_t i = 0; i < d; ++i) {
     double mean = 0;

@@ -1,0 +1,184 @@
+// What screening needs of an encoder, made in one pass over its weights.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <mutex>
+#include <string>
+
+#include "native/core/check_finite.h"
+#include "native/core/thread_pool.h"
+#include "native/kernels/encode/int8_copy.h"
+#include "native/kernels/encode/variants.h"
+
+namespace personascope {
+
+namespace {
+
+constexpr double kUnit = 0x1p-24;        // rounding of fp32
+constexpr double kLargestRow = 1e38;     // lengths of rows below this: see the check of tokens in block.cc
+constexpr double kUp = 1.00001;          // covers the rounding of the bounds themselves
+constexpr double kSubnormal = 0x1p-148;  // twice the least fp32
+
+float up(double bound) {
+  return static_cast<float>(bound * kUp);
+}
+
+// Rows are taken a block at a time, each a panel of the int8 copy or several.
+constexpr std::size_t kBlock = 8 * kPanelLatents;
+
+// What one pass finds of a row.
+struct RowFacts {
+  double norm = 0;      // |w|
+  double residual = 0;  // |w - w^|
+  double mean = 0;      // w mean
+};
+
+// Fills in the table's entries of latent l.
+void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const RowFacts& row,
+           double row_scale, double mean_norm) {
+  const Selection& selection = encoder.selection;
+  const bool gated = selection.rule == SelectionRule::gated;
+  const double width = static_cast<double>(encoder.width);
+  const double bias = gated ? selection.gate_bias[l] : encoder.bias[l];
+  const double scale = selection.scale && !gated ? selection.scale[l] : 1;
+  const double limit =
+      selection.rule == SelectionRule::threshold ? std::max(0.0f, selection.threshold[l]) : 0.0;
+  screen.scale[l] = static_cast<float>(row_scale * scale);
+  screen.bias[l] = static_cast<float>(scale * (bias + row.mean) - limit);
+  // Roundings of the canonical quantity and of `value` that grow with biases; subnormal numbers.
+  const double offset = 8 * kUnit * (scale * (std::fabs(bias) + std::fabs(row.mean)) + limit) +
+                        scale * width * 0x1p-52 * row.norm * mean_norm +
+                        (width + 64) * kSubnormal * std::max(1.0, scale);
+  const double rounded = row.norm + row.residual;  // >= |w^|
+  if (screen.precision == Precision::fp32) {
+    // Screening sums `width` products one after another, the canonical sum width / 64 and 8 more.
+    const double roundings = (width * (1 + 1.0 / 64) + 48) * kUnit;
+    screen.slack_norm[l] = up(scale * row.norm * roundings);
+    screen.slack_error[l] = 0;
+    screen.slack_offset[l] = up(offset);
+  } else if (screen.precision == Precision::bf16) {
+    // Two products and two sums an instruction, none more precise than fp32; subnormal operands and results
+    // count as zero there.
+    const double roundings = (2 * width + 16) * kUnit, flushed = 0x1p-120 * width;
+    screen.slack_norm[l] = up(scale * (row.residual + flushed + roundings * rounded));
+    screen.slack_error[l] = up(scale * (rounded + flushed));
+    screen.slack_offset[l] = up(offset + scale * flushed);
+  } else {
+    // Sums are exact; the way from them to `value` takes four roundings.
+    screen.slack_norm[l] = up(scale * (row.residual + 8 * kUnit * rounded));
+    screen.slack_error[l] = up(scale * rounded);
+    screen.slack_offset[l] = up(offset);
+  }
+}
+
+void check_arrays(const EncoderWeights& encoder) {
+  const Selection& selection = encoder.selection;
+  const std::size_t n = encoder.latents;
+  const auto check = [n](const char* name, const float* values) {
+    if (values) check_finite(name, values, 1, n, n);
+  };
+  if (encoder.centre) check_finite("b_dec", encoder.centre, 1, encoder.width, encoder.width);
+  check("b_enc", encoder.bias);
+  check("the selection scale", selection.scale);
+  check("threshold", selection.threshold);
+  check("the gate's bias", selection.gate_bias);
+  check("the magnitude's scale", selection.magnitude_scale);
+  check("the magnitude's bias", selection.magnitude_bias);
+  if (selection.scale)
+    for (std::size_t l = 0; l < n; ++l)
+      if (!(selection.scale[l] >= 0))
+        fail(ErrorCode::invalid_argument, "the selection scale of latent " + std::to_string(l) + " is " +
+                                              std::to_string(selection.scale[l]) + ", expected at least 0");
+}
+
+}  // namespace
+
+const char* precision_name(Precision precision) {
+  return precision == Precision::int8 ? "int8" : precision == Precision::bf16 ? "bf16" : "fp32";
+}
+
+std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
+                                          const float* mean, const ScreenHooks& hooks) {
+  check_arrays(encoder);
+  const EncodeKernels kernels = encode_variants().active();
+  const std::size_t n = encoder.latents, width = encoder.width, padded = padded_width(width);
+  auto screen = std::make_shared<Screen>();
+  screen->precision = precision;
+  for (AlignedBuffer<float>* entries :
+       {&screen->scale, &screen->bias, &screen->slack_norm, &screen->slack_error, &screen->slack_offset})
+    *entries = AlignedBuffer<float>(n);
+  double mean_norm = 0;
+  if (mean) {
+    screen->mean = AlignedBuffer<float>(padded);
+    std::copy_n(mean, width, screen->mean.data());
+    mean_norm = std::sqrt(kernels.dot(screen->mean.data(), screen->mean.data(), padded));
+  }
+  const std::size_t blocks = (n + kBlock - 1) / kBlock;
+  std::vector<double> norms(blocks), biases(blocks);
+  std::atomic<std::size_t> done{0};
+  std::mutex reporting;
+  parallel_for(blocks, 1, [&](std::size_t first, std::size_t last) {
+    AlignedBuffer<float> wide(padded);
+    AlignedBuffer<std::uint16_t> half(padded);
+    for (std::size_t block = first; block < last; ++block) {
+      if (hooks.check) hooks.check();
+      const std::size_t begin = block * kBlock, end = std::min(n, begin + kBlock);
+      for (std::size_t l = begin; l < end; ++l) {
+        kernels.widen(encoder.rows, l, wide.data());
+        RowFacts row;
+        row.norm = std::sqrt(kernels.dot(wide.data(), wide.data(), padded));
+        if (!std::isfinite(row.norm)) check_finite(encoder.name, wide.data(), 1, width, width, l);
+        if (!(row.norm < kLargestRow))
+          fail(ErrorCode::non_finite, std::string(encoder.name) + ": the row of latent " + std::to_string(l) +
+                                          " has length " + std::to_string(row.norm));
+        if (mean) row.mean = kernels.dot(wide.data(), screen->mean.data(), padded);
+        if (precision == Precision::bf16)
+          row.residual = std::sqrt(kernels.round_bf16(wide.data(), padded, half.data()));
+        bound(encoder, *screen, l, row, 1, mean_norm);
+        const double scale = encoder.selection.scale ? encoder.selection.scale[l] : 1;
+        norms[block] = std::max(norms[block], row.norm * std::max(1.0, scale));
+        biases[block] =
+            std::max(biases[block], std::fabs(static_cast<double>(encoder.bias[l])) * std::max(1.0, scale));
+      }
+      const std::size_t now = done.fetch_add(end - begin) + end - begin;
+      if (hooks.progress) {
+        const std::lock_guard lock(reporting);
+        hooks.progress(now);
+      }
+    }
+  });
+  screen->largest_norm = *std::max_element(norms.begin(), norms.end());
+  screen->largest_bias = *std::max_element(biases.begin(), biases.end());
+  return screen;
+}
+
+EncoderWeights::EncoderWeights(const float* weights, std::size_t stride, const float* bias_,
+                               const float* centre_, std::size_t latents_, std::size_t width_)
+    : EncoderWeights(RowView{reinterpret_cast<const std::uint8_t*>(weights), Dtype::f32,
+                             stride * sizeof(float), latents_, width_},
+                     bias_, centre_, {}) {
+  refresh();
+}
+
+EncoderWeights::EncoderWeights(const RowView& rows_, const float* bias_, const float* centre_,
+                               const Selection& selection_)
+    : rows(rows_),
+      bias(bias_),
+      centre(centre_),
+      latents(rows_.rows),
+      width(rows_.width),
+      selection(selection_) {
+  require(width >= 1 && width <= (std::size_t{1} << 20), ErrorCode::invalid_argument,
+          "encoder: width " + std::to_string(width) + ", expected 1 to 1048576");
+  require(latents >= 1 && latents < (std::size_t{1} << 32), ErrorCode::invalid_argument,
+          "encoder: " + std::to_string(latents) + " latents, expected 1 to 4294967295");
+  require(rows.stride >= width * dtype_size(rows.dtype), ErrorCode::invalid_argument,
+          "encoder: rows lie " + std::to_string(rows.stride) + " bytes apart, expected at least " +
+              std::to_string(width * dtype_size(rows.dtype)));
+}
+
+void EncoderWeights::refresh() {
+  screen = make_screen(*this, Precision::fp32, nullptr);
+}
+
+}  // namespace personascope
