@@ -8,9 +8,6 @@
       "native/c_api.cc",
       "native/sae/trainer.cc",
       "native/sae/sae.cc",
-      "native/sae/spec.cc",
-      "native/sae/input_transform.cc",
-      "native/sae/weight_rows.cc",
       "native/sae/saelens.cc",
       "native/kernels/sae_update/reference.cc",
       "native/kernels/sae_update/dispatch.cc",
@@ -54,10 +51,8 @@
       "native/transformer/trainer.cc",
       "native/kernels/encode/avx2.cc",
       "native/kernels/encode/avx512.cc",
-      "native/kernels/encode/block.cc",
       "native/kernels/encode/candidates.cc",
       "native/kernels/encode/dispatch.cc",
-      "native/kernels/encode/prepare.cc",
       "native/kernels/encode/reference.cc",
       "native/kernels/gemm/dispatch.cc",
       "native/kernels/gemm/reference.cc",
@@ -100,6 +95,11 @@
       "native/core/tensor.cc",
       "native/core/thread_pool.cc",
       "native/io/json.cc",
+      "native/io/npy.cc",
+      "native/io/pickle.cc",
+      "native/io/tensor_file.cc",
+      "native/io/torch_file.cc",
+      "native/io/zip.cc",
       "native/io/safetensors.cc"
     ],
     "addon_sources": [
@@ -139,6 +139,9 @@
       "test/native/finite_test.cc",
       "test/native/rows_test.cc",
       "test/native/io/json_test.cc",
+      "test/native/io/npy_test.cc",
+      "test/native/io/tensor_file_test.cc",
+      "test/native/io/zip_test.cc",
       "test/native/io/safetensors_test.cc"
     ]
   }
