@@ -136,7 +136,7 @@ const DEMO: StudyConfig = {
     'fine-tuned in the output biases of their first block only (two vectors as wide as the residual stream); all other weights stay those of the base model',
   betas: [0.9, 0.98],
   epsilon: 1e-3,
-  postTraining: { steps: 120, batch: 64, learningRate: 1.3e-2 },
+  postTraining: { steps: 140, batch: 64, learningRate: 1.3e-2 },
   fineTuning: { steps: 130, batch: 32, learningRate: 1e-2 },
   reinforcement: {
     steps: 60,
