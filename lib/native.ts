@@ -37,6 +37,19 @@ export interface NativeTensor {
   reshape(shape: readonly number[]): NativeTensor
 }
 
+/** native/addon/tensor_file.cc */
+export interface NativeTensorFile {
+  format(): 'safetensors' | 'npy' | 'npz' | 'pt'
+  tensors(): [string, NativeTensor][]
+  scalars(): [string, null | boolean | number | string][]
+  /** Arrays of a .npz file that are compressed: deflated bytes, and the size they declare to have. */
+  packed(): { name: string; bytes: Uint8Array; size: number }[]
+  /** Adds the array of packed()[index] to the tensors, given its inflated content. */
+  unpack(index: number, content: Uint8Array): void
+  /** Checks the checksums of an archive's stored entries. */
+  verify(options: NativeJobOptions): Promise<void>
+}
+
 /** native/addon/safetensors.cc */
 export interface NativeSafetensorsFile {
   metadata(): [string, string][]
@@ -420,6 +433,7 @@ export interface NativeAddon {
   Transformer: new (config: NativeTransformerConfig) => NativeTransformer
   Trainer: new (model: NativeTransformer, options: NativeTrainerOptions) => NativeTrainer
   SafetensorsFile: new (path: string) => NativeSafetensorsFile
+  TensorFile: new (path: string) => NativeTensorFile
   /** Index of the first NaN or infinity, or -1. */
   firstNonFinite(values: Float32Array): number
   /** The mean row of [rows, width], and the mean distance of the rows from it. */

@@ -8,6 +8,9 @@
       "native/c_api.cc",
       "native/sae/trainer.cc",
       "native/sae/sae.cc",
+      "native/sae/spec.cc",
+      "native/sae/input_transform.cc",
+      "native/sae/weight_rows.cc",
       "native/sae/saelens.cc",
       "native/kernels/sae_update/reference.cc",
       "native/kernels/sae_update/dispatch.cc",
@@ -51,8 +54,10 @@
       "native/transformer/trainer.cc",
       "native/kernels/encode/avx2.cc",
       "native/kernels/encode/avx512.cc",
+      "native/kernels/encode/block.cc",
       "native/kernels/encode/candidates.cc",
       "native/kernels/encode/dispatch.cc",
+      "native/kernels/encode/prepare.cc",
       "native/kernels/encode/reference.cc",
       "native/kernels/gemm/dispatch.cc",
       "native/kernels/gemm/reference.cc",
@@ -112,7 +117,8 @@
       "native/addon/transformer.cc",
       "native/addon/rows.cc",
       "native/addon/safetensors.cc",
-      "native/addon/tensor.cc"
+      "native/addon/tensor.cc",
+      "native/addon/tensor_file.cc"
     ],
     "test_sources": [
       "test/native/kernels/softmax_test.cc",

@@ -43,6 +43,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
   exports.Set("setIsa", Napi::Function::New(env, choose_isa));
   initialise_tensor(env, exports);
+  initialise_tensor_file(env, exports);
   initialise_safetensors(env, exports);
   initialise_sae(env, exports);
   initialise_activation_rows(env, exports);

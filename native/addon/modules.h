@@ -10,6 +10,7 @@ void initialise_sae(Napi::Env env, Napi::Object exports);
 void initialise_rows(Napi::Env env, Napi::Object exports);
 void initialise_safetensors(Napi::Env env, Napi::Object exports);
 void initialise_tensor(Napi::Env env, Napi::Object exports);
+void initialise_tensor_file(Napi::Env env, Napi::Object exports);
 void initialise_transformer(Napi::Env env, Napi::Object exports);
 void initialise_trainer(Napi::Env env, Napi::Object exports);
 
