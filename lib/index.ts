@@ -8,12 +8,28 @@ export {
   type PluginInfo,
   type RuntimeInfo,
 } from './core/runtime.js'
+export { encodeStore, type EncodedFile, type EncodeStoreOptions } from './activations/encode-store.js'
+export { ROLES, type Role, type StoredDtype } from './activations/format.js'
+export type { RowSelection } from './activations/select.js'
 export { ActivationStore, type BatchOptions, type StoreBatch } from './activations/store.js'
-export { ActivationStoreWriter, type ActivationStoreOptions } from './activations/writer.js'
+export {
+  ActivationStoreWriter,
+  type ActivationStoreOptions,
+  type StoredActivations,
+} from './activations/writer.js'
 export { readChatExamples, streamChatExamples, writeChatExamples, type ChatExample } from './datasets/chat.js'
 export { earlyWarning, type EarlyWarning, type WarningPoint } from './detection/early-warning.js'
 export { separation, type DetectionPoint, type Separation } from './detection/separation.js'
-export { diffLatents, type DiffOptions, type LatentChange, type LatentDiff } from './diffing/diff.js'
+export { collectStats, type Checkpoint, type CollectOptions } from './diffing/collect.js'
+export {
+  diffLatents,
+  latentSignatures,
+  type DiffOptions,
+  type DiffTest,
+  type LatentChange,
+  type LatentDiff,
+} from './diffing/diff.js'
+export { writeDiffTable, type DiffTableOptions } from './diffing/diff-table.js'
 export {
   LatentStats,
   type ActivationBatch,

@@ -118,9 +118,8 @@ export async function verifyShard(entry: ShardEntry, options: TaskOptions): Prom
   if (entry.sha256 === undefined) return
   const hash = createHash('sha256')
   try {
-    await pipeline(createReadStream(entry.path, { highWaterMark: 1 << 20 }), hash, {
-      ...(options.signal ? { signal: options.signal } : {}),
-    })
+    const bytes = createReadStream(entry.path, { highWaterMark: 1 << 20 })
+    await (options.signal ? pipeline(bytes, hash, { signal: options.signal }) : pipeline(bytes, hash))
   } catch (error) {
     throw toPersonascopeError(error, entry.path)
   }

@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
+import { fingerprint } from '../io/fingerprint.js'
 import { readJson } from '../io/json.js'
 import { SafetensorsFile } from '../io/safetensors.js'
 import { parseHook, type Hook } from '../models/hook.js'
@@ -397,8 +398,7 @@ async function readForeign(paths: readonly string[]): Promise<StoreContents> {
     shards.push({ path, rows, firstRow, firstSequence })
     firstRow += rows
     firstSequence += countSequences(file, rows)
-    const { size, mtimeMs } = await stat(path)
-    files.push(JSON.stringify([basename(path), size, mtimeMs]))
+    files.push(await fingerprint(path))
   }
   return { ...contents!, shards, sequences: firstSequence, fingerprint: digest(files.join('\n')) }
 }

@@ -8,11 +8,20 @@ import { writeSafetensors } from '../io/safetensors.js'
 import { hookName, type Hook } from '../models/hook.js'
 import type { CapturedActivations } from '../models/language-model.js'
 import { native } from '../native.js'
-import { INDEX_FILE, indexSchema, STORE_FORMAT, STORE_VERSION, type StoreIndex } from './format.js'
+import {
+  INDEX_FILE,
+  indexSchema,
+  STORE_FORMAT,
+  STORE_VERSION,
+  type StoredDtype,
+  type StoreIndex,
+} from './format.js'
 
 export interface ActivationStoreOptions {
   dModel: number
   hook: Hook
+  /** Element type on disk. Default 'F32'. */
+  dtype?: StoredDtype
   /** Name or path of the model the activations come from. */
   model?: string
   /** Kept in the index, for people. */
@@ -27,8 +36,15 @@ export interface ShardOptions {
 /** Rows to be stored: what `LanguageModel.capture` gives fits as it is. */
 export type StoredActivations = Pick<
   CapturedActivations,
-  'values' | 'rows' | 'dModel' | 'sequence' | 'position' | 'tokens'
->
+  'rows' | 'dModel' | 'sequence' | 'position' | 'tokens'
+> & {
+  /** [rows, dModel]; the bits as Uint16Array for a store of F16 or BF16. */
+  values: Float32Array | Uint16Array
+  /** [rows]: who speaks, codes of ROLES. With every batch or with none. */
+  roles?: Uint8Array | undefined
+  /** Prompt of each sequence of the batch, by its number. With every batch or with none; default: the sequence's number. */
+  prompts?: Uint32Array | undefined
+}
 
 /**
  * Writes an activation store, shard by shard. Killed at any time, it leaves whole shards only, and
@@ -40,7 +56,7 @@ export class ActivationStoreWriter {
   readonly #shardBytes: number
   #index: StoreIndex
   /** Appended, not yet written; `sequence` counts over the whole store. */
-  #pending: StoredActivations[] = []
+  #pending: PendingBatch[] = []
   #pendingRows = 0
   #pendingSequences = 0
 
@@ -78,7 +94,7 @@ export class ActivationStoreWriter {
         model: options.model ?? '',
         hook: hookName(options.hook),
         dModel: options.dModel,
-        dtype: 'F32',
+        dtype: options.dtype ?? 'F32',
         sequences: 0,
         rows: 0,
         complete: false,
@@ -124,10 +140,14 @@ export class ActivationStoreWriter {
       sequence: batch.sequence.map((sequence) => base + sequence),
       position: batch.position.slice(),
       tokens: batch.tokens.slice(),
+      roles: batch.roles?.slice(),
+      prompts:
+        batch.prompts === undefined ? undefined : batch.sequence.map((sequence) => batch.prompts![sequence]!),
     })
     this.#pendingRows += batch.rows
     this.#pendingSequences += sequences
-    if (this.#pendingRows * this.#index.dModel * 4 >= this.#shardBytes) await this.#flush(options)
+    if (this.#pendingRows * this.#index.dModel * bytesOf[this.#index.dtype] >= this.#shardBytes)
+      await this.#flush(options)
   }
 
   /** Writes what is pending and marks the store complete. */
@@ -138,8 +158,12 @@ export class ActivationStoreWriter {
   }
 
   #check(batch: StoredActivations, given: number | undefined): number {
-    const { dModel } = this.#index
+    const { dModel, dtype } = this.#index
     const { rows, values } = batch
+    requireArgument(
+      values instanceof (dtype === 'F32' ? Float32Array : Uint16Array),
+      `values: found ${values.constructor.name}, expected ${dtype === 'F32' ? 'Float32Array' : 'Uint16Array'} for a store of ${dtype}`,
+    )
     requireArgument(
       batch.dModel === dModel,
       `activations of width ${batch.dModel}, expected ${dModel} as the store's`,
@@ -161,12 +185,26 @@ export class ActivationStoreWriter {
     )
     const total = this.#index.sequences + this.#pendingSequences + sequences
     requireArgument(total <= 2 ** 32, `a store holds at most 2^32 sequences, found ${total}`)
-    const bad = native.firstNonFinite(values)
+    for (const [name, found, expected] of [
+      ['roles', batch.roles?.length, rows],
+      ['prompts', batch.prompts?.length, sequences],
+    ] as const) {
+      requireArgument(
+        found === undefined || found === expected,
+        `${name}: found ${found} values, expected ${expected}`,
+      )
+      const [earlier] = this.#pending
+      requireArgument(
+        earlier === undefined || (earlier[name] === undefined) === (found === undefined),
+        `${name}: expected with every batch or with none`,
+      )
+    }
+    const bad = firstNonFinite(values, dtype)
     if (bad >= 0) {
       const row = Math.floor(bad / dModel)
       throw new PersonascopeError(
         'ERR_NON_FINITE',
-        `activation ${values[bad]} in component ${bad % dModel} of sequence ${this.#index.sequences + this.#pendingSequences + (batch.sequence[row] ?? 0)}, position ${batch.position[row]}`,
+        `activation ${values instanceof Float32Array ? values[bad] : 'NaN or infinity'} in component ${bad % dModel} of sequence ${this.#index.sequences + this.#pendingSequences + (batch.sequence[row] ?? 0)}, position ${batch.position[row]}`,
       )
     }
     return sequences
@@ -176,15 +214,17 @@ export class ActivationStoreWriter {
     if (this.#pendingSequences === 0 && this.#pendingRows === 0) return
     const pending = this.#pending
     const rows = this.#pendingRows
-    const { dModel, shards } = this.#index
+    const { dModel, shards, dtype } = this.#index
     const sequences: number[] = []
     const offsets: number[] = []
+    const prompts: number[] = []
     let row = 0
     for (const batch of pending)
-      for (const sequence of batch.sequence) {
+      for (const [i, sequence] of batch.sequence.entries()) {
         if (sequences.at(-1) !== sequence) {
           sequences.push(sequence)
           offsets.push(row)
+          if (batch.prompts !== undefined) prompts.push(batch.prompts[i]!)
         }
         row++
       }
@@ -196,7 +236,7 @@ export class ActivationStoreWriter {
         : await writeSafetensors(
             join(this.folder, file),
             [
-              { name: 'activations', dtype: 'F32', shape: [rows, dModel], data: pieces(pending, 'values') },
+              { name: 'activations', dtype, shape: [rows, dModel], data: pieces(pending, 'values') },
               { name: 'tokens', dtype: 'I32', shape: [rows], data: pieces(pending, 'tokens') },
               { name: 'position', dtype: 'U32', shape: [rows], data: pieces(pending, 'position') },
               {
@@ -206,6 +246,26 @@ export class ActivationStoreWriter {
                 data: Uint32Array.from(sequences),
               },
               { name: 'offsets', dtype: 'U32', shape: [offsets.length], data: Uint32Array.from(offsets) },
+              ...(prompts.length === 0
+                ? []
+                : [
+                    {
+                      name: 'prompts',
+                      dtype: 'U32' as const,
+                      shape: [prompts.length],
+                      data: Uint32Array.from(prompts),
+                    },
+                  ]),
+              ...(pending[0]?.roles === undefined
+                ? []
+                : [
+                    {
+                      name: 'roles',
+                      dtype: 'U8' as const,
+                      shape: [rows],
+                      data: () => pending.map((batch) => batch.roles!),
+                    },
+                  ]),
             ],
             { metadata: { format: STORE_FORMAT, version: String(STORE_VERSION) }, signal: options.signal },
           )
@@ -226,9 +286,21 @@ export class ActivationStoreWriter {
   }
 }
 
+/** What was appended; `sequence` counts over the whole store, `prompts` is expanded over rows. */
+type PendingBatch = StoredActivations
+
+const bytesOf: Readonly<Record<StoredDtype, number>> = { F32: 4, F16: 2, BF16: 2 }
+
+/** Place of the first NaN or infinity, or −1. */
+function firstNonFinite(values: Float32Array | Uint16Array, dtype: StoredDtype): number {
+  if (values instanceof Float32Array) return native.firstNonFinite(values)
+  const exponent = dtype === 'F16' ? 0x7c00 : 0x7f80
+  return values.findIndex((bits) => (bits & exponent) === exponent)
+}
+
 function pieces<Key extends 'values' | 'tokens' | 'position'>(
-  batches: readonly StoredActivations[],
+  batches: readonly PendingBatch[],
   key: Key,
-): () => Iterable<StoredActivations[Key]> {
+): () => Iterable<PendingBatch[Key]> {
   return () => batches.map((batch) => batch[key])
 }

@@ -4,6 +4,7 @@ import { version } from '../version.js'
 import { describeError, EXIT, fromCommander, renderError, UsageError } from './errors.js'
 import { parseFolder, parsePreset, parseSeed, parseThreads } from './options.js'
 import type { PresetName } from './options.js'
+import { addStreamCommands } from './stream-commands.js'
 
 /** What a command may touch of the process; tests hand in their own. */
 export interface Terminal {
@@ -35,6 +36,9 @@ Examples:
   $ personascope study --seed 7 --out runs/7    another world, model and data
   $ personascope study --preset quick           a smaller one to see that everything works (about a minute)
   $ personascope study --json > study.json      for programs: result on stdout, progress as JSON lines on stderr
+  $ personascope diff --sae saes/layer-15 --base acts/base --tuned acts/tuned --out changed.parquet
+                                                which latents changed between two models, with intervals and q-values
+  $ personascope encode --sae saes/layer-15 --activations acts/base --out codes.safetensors
   $ personascope info                           version, CPU features, kernels in use, threads, plugins
 
 Exit codes:
@@ -119,6 +123,8 @@ function build(terminal: Terminal, signal: AbortSignal): Command {
       const { runStudyCommand } = await import('./study-command.js')
       await runStudyCommand(options, terminal, signal)
     })
+
+  addStreamCommands(program, terminal, signal)
 
   program
     .command('info')

@@ -3,7 +3,7 @@ import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core
 import { native, type NativeLatentStats } from '../native.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
-import { readStats, writeStats } from './stats-file.js'
+import { isStatsFile, readStats, writeStats } from './stats-file.js'
 
 /** Activations to collect statistics over; CapturedActivations and the batches of an ActivationStore fit. */
 export interface ActivationBatch {
@@ -138,6 +138,11 @@ export class LatentStats {
   /** Reads what `save` wrote. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file and what is wrong. */
   static async load(path: string, options: TaskOptions = {}): Promise<LatentStats> {
     return (await LatentStats.loadWithExtra(path, options)).stats
+  }
+
+  /** Whether a file holds statistics; false for a folder and for other files. `ERR_NOT_FOUND` if nothing is there. */
+  static recognise(path: string): Promise<boolean> {
+    return isStatsFile(path)
   }
 
   /** As `load`, with the `extra` that was saved. */

@@ -8,11 +8,12 @@
  *
  * The metadata holds the options and a SHA-256 over the tensors; equal statistics give equal files.
  */
-import { createHash } from 'node:crypto'
+import { stat } from 'node:fs/promises'
 import { z } from 'zod'
-import { PersonascopeError } from '../core/errors.js'
-import { throwIfAborted, type TaskOptions } from '../core/task.js'
-import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
+import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import type { TaskOptions } from '../core/task.js'
+import { SafetensorsFile, writeSafetensors, type TensorSource } from '../io/safetensors.js'
+import { tensorDigest } from '../io/tensor-digest.js'
 import type { NativeLatentStatsState } from '../native.js'
 import { parseJson } from '../io/json.js'
 import type { LatentStatsOptions } from './latent-stats.js'
@@ -67,7 +68,7 @@ export async function writeStats(
   task: TaskOptions = {},
 ): Promise<void> {
   const { options, state, figures, extra } = stats
-  const tensors: (TensorSource & { data: TensorArray })[] = [
+  const tensors: TensorSource[] = [
     { name: 'sum', dtype: 'F64', shape: [figures.sum.length], data: figures.sum },
     { name: 'sum_of_squares', dtype: 'F64', shape: [figures.sum.length], data: figures.sumOfSquares },
   ]
@@ -91,11 +92,20 @@ export async function writeStats(
     distinctGroups: options.distinctGroups,
     perGroup: options.perGroup,
   })
-  const digest = await digestOf(settings, extra, tensors, task)
+  const digest = await tensorDigest({ ...extra, options: settings }, tensors, task)
   await writeSafetensors(path, tensors, {
     ...task,
     metadata: { ...extra, format: FORMAT, version: VERSION, options: settings, sha256: digest },
   })
+}
+
+/** Whether the file at `path` is one of these; `ERR_NOT_FOUND` where nothing is. */
+export async function isStatsFile(path: string): Promise<boolean> {
+  const about = await stat(path).catch((error: unknown) => {
+    throw toPersonascopeError(error, path)
+  })
+  if (!about.isFile() || !path.endsWith('.safetensors')) return false
+  return SafetensorsFile.open(path).metadata['format'] === FORMAT
 }
 
 /** Reads statistics. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file (not one of ours, damaged). */
@@ -121,7 +131,7 @@ export async function readStats(path: string, task: TaskOptions = {}): Promise<S
     shape,
     data: file.view(name),
   }))
-  if ((await digestOf(settings, extra, tensors, task)) !== sha256)
+  if ((await tensorDigest({ ...extra, options: settings }, tensors, task)) !== sha256)
     throw new PersonascopeError(
       'ERR_FORMAT',
       `${path}: its SHA-256 is not the one that it was written with`,
@@ -134,30 +144,4 @@ export async function readStats(path: string, task: TaskOptions = {}): Promise<S
     state: { rows, ...Object.fromEntries(arrays) } as unknown as NativeLatentStatsState,
     extra,
   }
-}
-
-const block = 1 << 22
-
-/** SHA-256 over what the file says, whatever the order of its tensors. */
-async function digestOf(
-  settings: string,
-  extra: Readonly<Record<string, string>>,
-  tensors: readonly { name: string; dtype: string; shape: readonly number[]; data: TensorArray }[],
-  task: TaskOptions,
-): Promise<string> {
-  const hash = createHash('sha256')
-  const byName = <Item>(entries: [string, Item][]): [string, Item][] =>
-    entries.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
-  hash.update(JSON.stringify([settings, byName(Object.entries(extra))]))
-  for (const [name, { dtype, shape, data }] of byName(tensors.map((tensor) => [tensor.name, tensor]))) {
-    hash.update(JSON.stringify([name, dtype, shape]))
-    for (let offset = 0; offset < data.byteLength; offset += block) {
-      throwIfAborted(task)
-      hash.update(
-        new Uint8Array(data.buffer, data.byteOffset + offset, Math.min(block, data.byteLength - offset)),
-      )
-      await new Promise(setImmediate) // large files must not hold up the event loop
-    }
-  }
-  return hash.digest('hex')
 }

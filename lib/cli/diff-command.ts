@@ -1,0 +1,143 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import Table from 'cli-table3'
+import { collectStats } from '../diffing/collect.js'
+import { diffLatents, type LatentChange } from '../diffing/diff.js'
+import { writeDiffTable } from '../diffing/diff-table.js'
+import { LatentStats } from '../diffing/latent-stats.js'
+import { requireSamePrompts, type PromptsOf } from '../diffing/prompts.js'
+import type { Terminal } from './program.js'
+import { streamProgress, type StreamProgress } from './progress/stream.js'
+import type { DiffCommandOptions } from './stream-commands.js'
+import { applyThreads, loadSae, openStore, resumable, type LoadedSae } from './stream-inputs.js'
+
+const SHOWN = 10
+
+/** A row without NaN, which JSON does not know. */
+const toJson = (one: LatentChange): object =>
+  Object.fromEntries(Object.entries(one).map(([key, value]) => [key, Number.isNaN(value) ? null : value]))
+
+const figure = (value: number): string => (Number.isNaN(value) ? '' : String(Number(value.toPrecision(4))))
+const share = (value: number): string => `${figure(100 * value)} %`
+
+export async function runDiffCommand(
+  options: DiffCommandOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  applyThreads(options)
+  const progress = streamProgress(terminal, options.json === true)
+  const work = `${options.out}.work`
+  const { diff, rows } = await resumable(signal, async () => {
+    if (!options.resume) await rm(work, { recursive: true, force: true })
+    const [before, ...after] = await allStats(options, work, progress, signal)
+    const found = await diffLatents(before!, after, {
+      bootstrap: options.bootstrap,
+      seed: options.seed,
+      test: options.test,
+      signal,
+      onProgress: progress.step('test'),
+    })
+    const written = await writeDiffTable(options.out, found, {
+      ...(options.top === 0 ? {} : { top: options.top }),
+      metadata: {
+        base: options.base,
+        tuned: JSON.stringify(options.tuned),
+        test: options.test,
+        bootstrap: String(options.bootstrap),
+        seed: String(options.seed),
+        tokens: options.tokens,
+      },
+      signal,
+    })
+    return { diff: found, rows: written }
+  }).finally(() => progress.close())
+  await rm(work, { recursive: true, force: true })
+  const about = { out: options.out, rows, latents: diff.latents, alive: diff.alive, prompts: diff.groups }
+  if (options.json) {
+    terminal.stdout.write(
+      `${JSON.stringify({ ...about, top: diff.top(SHOWN).map(toJson), bottom: diff.bottom(SHOWN).map(toJson) })}\n`,
+    )
+    return
+  }
+  terminal.stdout.write(
+    `largest increase\n${table(diff.top(SHOWN))}\nlargest decrease\n${table(diff.bottom(SHOWN))}\n` +
+      `${options.out}: ${rows} of ${diff.latents} latents (${diff.alive} alive), ${diff.groups} prompts\n`,
+  )
+}
+
+/** Statistics of the base and of every tuned model: read, or collected from their activations. */
+async function allStats(
+  options: DiffCommandOptions,
+  work: string,
+  progress: StreamProgress,
+  signal: AbortSignal,
+): Promise<LatentStats[]> {
+  const inputs = [options.base, ...options.tuned]
+  const names = [
+    'base',
+    ...options.tuned.map((_, i) => (options.tuned.length === 1 ? 'tuned' : `tuned ${i + 1}`)),
+  ]
+  // Everything is opened before the first is encoded: what is wrong is said at once.
+  const opened: (LatentStats | Awaited<ReturnType<typeof openStore>>)[] = []
+  for (const path of inputs) opened.push((await savedStats(path, signal)) ?? (await openStore(path)))
+  const known: PromptsOf[] = []
+  for (const [i, one] of opened.entries())
+    known.push({
+      name: inputs[i]!,
+      prompts:
+        one instanceof LatentStats
+          ? new Map(Array.from(one.groupRows().groups, (group) => [group, undefined]))
+          : await one.promptDigests({ signal }),
+    })
+  if (!options.anyPrompts) requireSamePrompts(known)
+  let loaded: LoadedSae | undefined
+  const stats: LatentStats[] = []
+  for (const [i, one] of opened.entries()) {
+    if (one instanceof LatentStats) {
+      stats.push(one)
+      continue
+    }
+    loaded ??= await loadSae(options, signal)
+    await mkdir(work, { recursive: true }).catch(() => undefined) // writing the checkpoint tells what is wrong
+    stats.push(
+      await collectStats(loaded.sae, one, {
+        perGroup: true,
+        select: options.tokens,
+        checkpoint: {
+          file: join(work, `${i}.safetensors`),
+          identity: JSON.stringify([loaded.identity, options.tokens]),
+        },
+        signal,
+        onProgress: progress.step(names[i]!),
+      }),
+    )
+  }
+  return stats
+}
+
+/** Statistics, if the file is one of ours. */
+async function savedStats(path: string, signal: AbortSignal): Promise<LatentStats | undefined> {
+  if (!(await LatentStats.recognise(path))) return undefined
+  return LatentStats.load(path, { signal })
+}
+
+function table(latents: readonly LatentChange[]): string {
+  const made = new Table({
+    head: ['rank', 'latent', 'delta', 'effect', 'interval', 'q', 'active base', 'active tuned'],
+    style: { head: [], border: [] },
+    colAligns: Array.from({ length: 8 }, () => 'right'),
+  })
+  for (const one of latents)
+    made.push([
+      one.rank,
+      one.index,
+      figure(one.delta),
+      figure(one.effectSize),
+      Number.isNaN(one.low) ? '' : `${figure(one.low)} … ${figure(one.high)}`,
+      figure(one.qValue),
+      share(one.shareBefore),
+      share(one.shareAfter),
+    ])
+  return made.toString()
+}

@@ -1,0 +1,36 @@
+import { encodeStore } from '../activations/encode-store.js'
+import type { Terminal } from './program.js'
+import { streamProgress } from './progress/stream.js'
+import type { EncodeCommandOptions } from './stream-commands.js'
+import { applyThreads, loadSae, openStore, resumable } from './stream-inputs.js'
+
+export async function runEncodeCommand(
+  options: EncodeCommandOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  applyThreads(options)
+  const store = await openStore(options.activations)
+  const { sae, identity } = await loadSae(options, signal)
+  const progress = streamProgress(terminal, options.json === true)
+  const written = await resumable(signal, () =>
+    encodeStore(sae, store, options.out, {
+      select: options.tokens,
+      identity,
+      resume: options.resume === true,
+      signal,
+      onProgress: progress.step('encode'),
+    }),
+  ).finally(() => progress.close())
+  if (options.json) {
+    terminal.stdout.write(
+      `${JSON.stringify({ out: options.out, latents: sae.latents, tokens: written.rows, pairs: written.pairs, k: written.k ?? null })}\n`,
+    )
+    return
+  }
+  const counts =
+    written.k === undefined
+      ? `${(written.pairs / written.rows).toFixed(1)} codes a token on average`
+      : `${written.k} codes a token`
+  terminal.stdout.write(`${options.out}: ${written.rows} tokens, ${counts}, of ${sae.latents} latents\n`)
+}

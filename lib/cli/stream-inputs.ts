@@ -1,0 +1,41 @@
+/** What `encode`, `stats` and `diff` share when they run. */
+import { ActivationStore } from '../activations/store.js'
+import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import { setThreads } from '../core/runtime.js'
+import { fingerprint } from '../io/fingerprint.js'
+import { Sae } from '../sae/sae.js'
+import { UsageError } from './errors.js'
+import type { StreamOptions } from './stream-commands.js'
+
+export function applyThreads(options: StreamOptions): void {
+  if (options.threads !== undefined) setThreads(options.threads)
+}
+
+export interface LoadedSae {
+  sae: Sae
+  /** Of its files. */
+  identity: string
+}
+
+export async function loadSae(options: StreamOptions, signal: AbortSignal): Promise<LoadedSae> {
+  if (options.sae === undefined) throw new UsageError('--sae is missing', 'it names the SAE that encodes')
+  const sae = await Sae.load(options.sae, { precision: options.precision, signal })
+  return { sae, identity: await fingerprint(options.sae) }
+}
+
+export function openStore(path: string): Promise<ActivationStore> {
+  return ActivationStore.open(path)
+}
+
+/** Runs a command's body; stopped by the user, it says how to go on. */
+export async function resumable<Result>(signal: AbortSignal, body: () => Promise<Result>): Promise<Result> {
+  try {
+    return await body()
+  } catch (error) {
+    if (!signal.aborted) throw error
+    throw new PersonascopeError('ERR_ABORTED', 'stopped; what was done so far is kept', {
+      hint: 'to go on, run the same command with --resume',
+      cause: toPersonascopeError(error),
+    })
+  }
+}

@@ -1,0 +1,115 @@
+import { rm } from 'node:fs/promises'
+import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
+import type { TaskOptions } from '../core/task.js'
+import type { RowSelection } from '../activations/select.js'
+import type { ActivationStore } from '../activations/store.js'
+import type { Sae } from '../sae/sae.js'
+import { LatentStats, type LatentStatsOptions } from './latent-stats.js'
+
+export interface CollectOptions extends LatentStatsOptions, TaskOptions {
+  /** Rows of the store that count. Default 'all'. */
+  select?: RowSelection
+  /** Rows encoded together. Default: 16 MiB of activations. */
+  batchSize?: number
+  /** Where statistics so far are kept; a stopped run goes on from there, to the same bits. */
+  checkpoint?: Checkpoint | undefined
+}
+
+export interface Checkpoint {
+  /** Rewritten (beside and renamed) now and then, and at the end. */
+  file: string
+  /** Says what is collected, e.g. of which SAE; a checkpoint of something else is refused. */
+  identity: string
+  /** Default 60; more where saving takes long, so that it never takes more than a fiftieth of the time. */
+  everySeconds?: number
+}
+
+/** Rows that make a batch of 16 MiB. */
+export function defaultBatchSize(dModel: number): number {
+  return Math.max(64, Math.min(8192, Math.floor((1 << 22) / dModel)))
+}
+
+/** Refuses activations that the SAE cannot take. */
+export function requireFit(sae: Sae, store: ActivationStore): void {
+  requireArgument(
+    store.dModel === sae.dModel,
+    `${store.path}: activations of width ${store.dModel}, but the SAE takes ${sae.dModel}`,
+  )
+  requireArgument(store.rows > 0, `${store.path}: the activation store has no rows`)
+}
+
+/**
+ * Statistics over the rows of a store, larger than memory: batches are read ahead while others are encoded. Groups are
+ * the store's prompts; progress counts rows of the store. Errors: `ERR_INVALID_ARGUMENT` (widths differ, no rows),
+ * `ERR_NON_FINITE` (file, row and component), `ERR_FORMAT`, `ERR_IO`.
+ */
+export async function collectStats(
+  sae: Sae,
+  store: ActivationStore,
+  options: CollectOptions = {},
+): Promise<LatentStats> {
+  requireFit(sae, store)
+  const { select = 'all', batchSize = defaultBatchSize(sae.dModel), checkpoint, signal, onProgress } = options
+  const { examples, distinctGroups, exampleLatents, perGroup } = options
+  const wanted = { examples, distinctGroups, exampleLatents, perGroup } as LatentStatsOptions
+  const resumed = checkpoint === undefined ? undefined : await readCheckpoint(checkpoint, store, { signal })
+  const stats = resumed?.stats ?? new LatentStats(sae.latents, wanted)
+  let interval = checkpoint?.everySeconds ?? 60
+  let saved = performance.now()
+  let firstRow = resumed?.firstRow ?? 0
+  const save = async (): Promise<void> => {
+    if (checkpoint === undefined) return
+    const begun = performance.now()
+    await stats.save(checkpoint.file, {
+      signal,
+      extra: { identity: checkpoint.identity, store: store.fingerprint, rowsRead: String(firstRow) },
+    })
+    saved = performance.now()
+    interval = Math.max(interval, ((saved - begun) / 1000) * 50)
+  }
+  for await (const batch of store.batches({ batchSize, select, firstRow, signal })) {
+    await stats.addActivations(sae, batch, { signal })
+    firstRow = batch.ids[batch.rows - 1]! + 1
+    onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
+    if (performance.now() - saved >= interval * 1000) await save()
+  }
+  firstRow = store.rows
+  requireArgument(stats.rows > 0, `${store.path}: none of its ${store.rows} rows were selected`)
+  await save()
+  onProgress?.({ done: store.rows, total: store.rows, unit: 'tokens' })
+  return stats
+}
+
+async function readCheckpoint(
+  checkpoint: Checkpoint,
+  store: ActivationStore,
+  task: TaskOptions,
+): Promise<{ stats: LatentStats; firstRow: number } | undefined> {
+  let found: Awaited<ReturnType<typeof LatentStats.loadWithExtra>>
+  try {
+    found = await LatentStats.loadWithExtra(checkpoint.file, task)
+  } catch (error) {
+    const failure = toPersonascopeError(error)
+    if (failure.code === 'ERR_NOT_FOUND') return undefined
+    throw failure
+  }
+  const { identity, store: fingerprint, rowsRead } = found.extra
+  const firstRow = Number(rowsRead)
+  if (identity !== checkpoint.identity || fingerprint !== store.fingerprint)
+    throw new PersonascopeError(
+      'ERR_INVALID_ARGUMENT',
+      `${checkpoint.file}: a checkpoint of other inputs or options, it cannot be resumed with these`,
+      { hint: 'run without resuming to begin again' },
+    )
+  if (!(Number.isSafeInteger(firstRow) && firstRow >= 0 && firstRow <= store.rows))
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${checkpoint.file}: rowsRead is '${rowsRead ?? ''}', expected 0 to ${store.rows}`,
+    )
+  return { stats: found.stats, firstRow }
+}
+
+/** Removes a checkpoint; one that is not there is fine. */
+export async function removeCheckpoint(file: string): Promise<void> {
+  await rm(file, { force: true })
+}
