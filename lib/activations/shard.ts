@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
-import { SafetensorsFile, type TensorInfo } from '../io/safetensors.js'
+import { SafetensorsFile } from '../io/safetensors.js'
 import type { NativeTensor } from '../native.js'
 import { INDEX_FILE } from './format.js'
 
@@ -17,6 +17,8 @@ export interface ShardEntry {
   firstSequence: number
   /** Of the whole file; unknown for files of other programs. */
   sha256?: string | undefined
+  /** For files that hold activations and nothing else: they, and whether they lie in a mapped file. */
+  bare?: { activations: NativeTensor; mapped: boolean } | undefined
 }
 
 export interface Shard extends ShardEntry {
@@ -40,7 +42,10 @@ const floats = new Set(['F32', 'F16', 'BF16', 'F64'])
 const integers = new Set(['I32', 'U32', 'I64', 'U64'])
 
 /** The tensor that holds the activations: the one of that name, or the only 2-D one of floating point numbers. */
-export function findActivations(file: SafetensorsFile): TensorInfo {
+export function findActivations<Tensor extends { dtype: string; shape: readonly number[] }>(file: {
+  path: string
+  tensors: ReadonlyMap<string, Tensor>
+}): Tensor {
   const named = file.tensors.get('activations')
   const candidates =
     named === undefined
@@ -53,9 +58,9 @@ export function findActivations(file: SafetensorsFile): TensorInfo {
     found.shape.length !== 2 ||
     !floats.has(found.dtype)
   ) {
-    const there = [...file.tensors.values()]
+    const there = [...file.tensors]
       .slice(0, 8)
-      .map(({ name, dtype, shape }) => `${name} ${dtype} [${shape.join(', ')}]`)
+      .map(([name, { dtype, shape }]) => `${name} ${dtype} [${shape.join(', ')}]`)
     throw new PersonascopeError(
       'ERR_FORMAT',
       `${file.path}: found ${there.join('; ') || 'no tensors'}, expected 'activations' [rows, dModel] of F32, F16, BF16 or F64`,
@@ -72,7 +77,8 @@ export function countSequences(file: SafetensorsFile, rows: number): number {
 
 /** Opens a shard and reads what describes its rows; the activations themselves stay where they are. */
 export function openShard(entry: ShardEntry, dModel: number): Shard {
-  const { path, rows, firstRow } = entry
+  const { path, rows } = entry
+  if (entry.bare !== undefined) return bareShard(entry, entry.bare)
   const file = SafetensorsFile.open(path)
   const activations = findActivations(file)
   const bad = (what: string): PersonascopeError => new PersonascopeError('ERR_FORMAT', `${path}: ${what}`)
@@ -96,7 +102,6 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
   const hasTokens = file.tensors.has('tokens')
   return {
     ...entry,
-    firstRow,
     activations: file.tensor(activations.name),
     mapped: true,
     hasTokens,
@@ -110,6 +115,23 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
     sequence: expand(offsets, rows, (i, out, begin, end) => out.fill(numbers[i]!, begin, end)),
     prompt: expand(offsets, rows, (i, out, begin, end) => out.fill(prompts[i]!, begin, end)),
     roles: file.tensors.has('roles') ? readRoles(file, rows) : undefined,
+  }
+}
+
+/** Every row is a sequence of its own. */
+function bareShard(entry: ShardEntry, bare: NonNullable<ShardEntry['bare']>): Shard {
+  const { rows, firstSequence } = entry
+  const sequence = Uint32Array.from({ length: rows }, (_, row) => firstSequence + row)
+  return {
+    ...entry,
+    ...bare,
+    hasTokens: false,
+    tokens: new Int32Array(rows).fill(-1),
+    position: new Uint32Array(rows),
+    offsets: Uint32Array.from({ length: rows + 1 }, (_, row) => row),
+    sequence,
+    prompt: sequence,
+    roles: undefined,
   }
 }
 

@@ -6,6 +6,7 @@ import { runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { fingerprint } from '../io/fingerprint.js'
 import { readJson } from '../io/json.js'
 import { SafetensorsFile } from '../io/safetensors.js'
+import { TensorFile } from '../io/tensor-file.js'
 import { parseHook, type Hook } from '../models/hook.js'
 import { native } from '../native.js'
 import { INDEX_FILE, indexSchema } from './format.js'
@@ -343,11 +344,11 @@ async function readContents(path: string, partial: boolean): Promise<StoreConten
   if (!about.isDirectory()) return readForeign([path])
   const names = (await readdir(path)).toSorted()
   if (names.includes(INDEX_FILE)) return readIndex(path, partial)
-  const files = names.filter((name) => name.endsWith('.safetensors') && !name.startsWith('.'))
+  const files = names.filter((name) => /\.(safetensors|npy)$/.test(name) && !name.startsWith('.'))
   if (files.length === 0)
     throw new PersonascopeError(
       'ERR_FORMAT',
-      `${path}: found neither ${INDEX_FILE} nor .safetensors files, expected an activation store`,
+      `${path}: found neither ${INDEX_FILE} nor .safetensors or .npy files, expected an activation store`,
     )
   return readForeign(files.map((name) => join(path, name)))
 }
@@ -382,25 +383,44 @@ async function readForeign(paths: readonly string[]): Promise<StoreContents> {
   let firstRow = 0
   let firstSequence = 0
   for (const path of paths) {
-    const file = SafetensorsFile.open(path)
-    const [rows, dModel] = findActivations(file).shape as [number, number]
-    contents ??= {
-      dModel,
-      model: file.metadata['model'] ?? '',
-      hook: file.metadata['hook'] ?? '',
-      metadata: file.metadata,
-    }
+    const { rows, dModel, sequences, metadata, bare } = await readHeader(path)
+    contents ??= { dModel, model: metadata['model'] ?? '', hook: metadata['hook'] ?? '', metadata }
     if (dModel !== contents.dModel)
       throw new PersonascopeError(
         'ERR_FORMAT',
         `${path}: rows of ${dModel} values, expected ${contents.dModel} as in ${basename(paths[0]!)}`,
       )
-    shards.push({ path, rows, firstRow, firstSequence })
+    shards.push({ path, rows, firstRow, firstSequence, bare })
     firstRow += rows
-    firstSequence += countSequences(file, rows)
+    firstSequence += sequences
     files.push(await fingerprint(path))
   }
   return { ...contents!, shards, sequences: firstSequence, fingerprint: digest(files.join('\n')) }
+}
+
+/** What one file of another program holds; activations are not touched. */
+async function readHeader(path: string): Promise<{
+  rows: number
+  dModel: number
+  sequences: number
+  metadata: Readonly<Record<string, string>>
+  bare: ShardEntry['bare']
+}> {
+  const opened = await TensorFile.open(path)
+  if (opened.format === 'safetensors') {
+    const file = SafetensorsFile.open(path)
+    const [rows, dModel] = findActivations(file).shape as [number, number]
+    return { rows, dModel, sequences: countSequences(file, rows), metadata: file.metadata, bare: undefined }
+  }
+  const activations = findActivations(opened)
+  const [rows, dModel] = activations.shape as [number, number]
+  return {
+    rows,
+    dModel,
+    sequences: rows,
+    metadata: {},
+    bare: { activations, mapped: opened.format === 'npy' },
+  }
 }
 
 function digest(text: string): string {

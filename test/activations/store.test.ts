@@ -1,6 +1,7 @@
 import { cp, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { ROLES, type StoredDtype } from '../../lib/activations/format.js'
 import { ActivationStore, type BatchOptions, type StoreBatch } from '../../lib/activations/store.js'
 import { ActivationStoreWriter, type StoredActivations } from '../../lib/activations/writer.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
@@ -121,6 +122,95 @@ describe('a store', () => {
   })
 })
 
+const roles = (text: string): Uint8Array =>
+  Uint8Array.from(text, (letter) => ({ s: ROLES.system, u: ROLES.user, a: ROLES.assistant })[letter] ?? 0)
+
+describe('what counts', () => {
+  // Prompts of one and several turns, one without an answer, one that is only an answer, an answer with an end after it.
+  const turns = ['suuaaa', 'uuu', 'uaauuaa', 'aa', 'uaas']
+
+  async function store(dtype: StoredDtype): Promise<ActivationStore> {
+    const folder = await temporaryFolder()
+    const writer = await ActivationStoreWriter.create(folder, { ...options, dtype, shardBytes: 60 })
+    for (const [i, text] of turns.entries()) {
+      const rows = text.length
+      const numbers = Uint32Array.from({ length: rows }, (_, row) => row)
+      // Whole numbers and halves up to 64 are exact in every type.
+      const values = Float32Array.from(
+        { length: rows * dModel },
+        (_, j) => i * 8 + Math.floor(j / dModel) / 2,
+      )
+      await writer.append({
+        values: dtype === 'F32' ? values : Uint16Array.from(values, (value) => bitsOf(value, dtype)),
+        rows,
+        dModel,
+        sequence: new Uint32Array(rows),
+        position: numbers,
+        tokens: Int32Array.from(numbers),
+        roles: roles(text),
+        prompts: Uint32Array.of(70 + (i >> 1)),
+      })
+    }
+    await writer.close()
+    return ActivationStore.open(folder)
+  }
+
+  it.each(['F32', 'F16', 'BF16'] as const)('rows by role, of %s, exactly', async (dtype) => {
+    const opened = await store(dtype)
+    const first = turns.map((_, i) => turns.slice(0, i).join('').length)
+    for (const [select, expected] of [
+      ['all', turns.map((text) => [...text].map((_, i) => i))],
+      ['assistant', [[3, 4, 5], [], [1, 2, 5, 6], [0, 1], [1, 2]]],
+      ['prompt', [[0, 1, 2], [0, 1, 2], [0, 3, 4], [], [0, 3]]],
+      ['last-prompt', [[2], [2], [4], [], [0]]],
+    ] as const) {
+      for (const batchSize of [1, 3, 100]) {
+        const batches = await collect(opened, { select, batchSize })
+        const wanted = expected.flatMap((rows, i) => rows.map((row) => [i, row] as const))
+        expect(batches.flatMap(({ ids }) => [...ids])).toEqual(wanted.map(([i, row]) => first[i]! + row))
+        expect(batches.flatMap(({ groups }) => [...groups])).toEqual(wanted.map(([i]) => 70 + (i >> 1)))
+        expect(batches.flatMap(({ position }) => [...position])).toEqual(wanted.map(([, row]) => row))
+        expect(batches.flatMap(({ values }) => [...values].filter((_, j) => j % dModel === 0))).toEqual(
+          wanted.map(([i, row]) => i * 8 + row / 2),
+        )
+      }
+    }
+    const mask = Uint8Array.from({ length: opened.rows }, (_, row) => (row % 3 === 0 ? 1 : 0))
+    const masked = await collect(opened, { select: mask, firstRow: 4 })
+    expect(masked.flatMap(({ ids }) => [...ids])).toEqual([6, 9, 12, 15, 18, 21])
+    await expect(collect(opened, { select: mask.subarray(1) })).rejects.toThrow(
+      /mask of 21 rows, expected 22/,
+    )
+    await expect(collect(opened, { shuffle: 1, select: 'assistant' })).rejects.toThrow(/cannot be combined/)
+  })
+
+  it('digests tell prompts apart by what is not the answer', async () => {
+    const digests = await (await store('F32')).promptDigests()
+    expect([...digests.keys()]).toEqual([70, 71, 72])
+    expect(new Set(digests.values()).size).toBe(3)
+  })
+
+  it('the event loop goes on while rows are read, and a stopped reader leaves nothing behind', async () => {
+    const opened = await store('BF16')
+    const controller = new AbortController()
+    const reading = collect(opened, { batchSize: 1, signal: controller.signal })
+    controller.abort()
+    await expect(reading).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    for await (const { rows } of opened.batches({ batchSize: 2 })) {
+      expect(rows).toBe(2)
+      break
+    }
+  })
+})
+
+/** The bits of a value that F16 or BF16 holds exactly. */
+function bitsOf(value: number, dtype: StoredDtype): number {
+  if (value === 0) return 0
+  if (dtype === 'BF16') return new Uint32Array(Float32Array.of(value).buffer)[0]! >>> 16
+  const exponent = Math.floor(Math.log2(value))
+  return ((exponent + 15) << 10) | ((value / 2 ** exponent - 1) * 1024)
+}
+
 const flip = async (path: string): Promise<void> => {
   const file = await open(join(path, 'shard-00001.safetensors'), 'r+')
   await file.write(Buffer.from([7]), 0, 1, 5000)
@@ -139,6 +229,38 @@ describe('refusals', () => {
       code: 'ERR_NON_FINITE',
       message: 'activation NaN in component 2 of sequence 1, position 3',
     })
+  })
+
+  it('locate NaN and Inf of 16 bits', async () => {
+    for (const [dtype, bits] of [
+      ['F16', 0x7c00],
+      ['BF16', 0xff81],
+    ] as const) {
+      const writer = await ActivationStoreWriter.create(await temporaryFolder(), { ...options, dtype })
+      const batch = captured(0, [4, 6])
+      await expect(writer.append(batch)).rejects.toThrow(/found Float32Array, expected Uint16Array/)
+      const values = new Uint16Array(batch.values.length)
+      values[7 * dModel + 2] = bits
+      await expect(writer.append({ ...batch, values })).rejects.toMatchObject({
+        code: 'ERR_NON_FINITE',
+        message: 'activation NaN or infinity in component 2 of sequence 1, position 3',
+      })
+    }
+  })
+
+  it('of roles and prompts that do not fit', async () => {
+    const writer = await ActivationStoreWriter.create(await temporaryFolder(), options)
+    const batch = captured(0, [4, 6])
+    await expect(writer.append({ ...batch, roles: new Uint8Array(3) })).rejects.toThrow(
+      /roles: found 3 values, expected 10/,
+    )
+    await expect(writer.append({ ...batch, prompts: new Uint32Array(3) })).rejects.toThrow(
+      /prompts: found 3 values, expected 2/,
+    )
+    await writer.append(batch)
+    await expect(writer.append({ ...batch, roles: new Uint8Array(10) })).rejects.toThrow(
+      /with every batch or with none/,
+    )
   })
 
   it('of batches that do not fit', async () => {

@@ -547,7 +547,7 @@ describe('bad input is one clear line', () => {
     )
     await mkdir(at('nothing'))
     expect((await diffs('--tuned', at('nothing'))).stderr).toMatch(
-      /found neither index\.json nor \.safetensors/,
+      /found neither index\.json nor \.safetensors or \.npy files/,
     )
     expect(existsSync(at('d.parquet'))).toBe(false)
   })

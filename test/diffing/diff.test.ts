@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { Random } from '../../lib/core/random.js'
-import { diffLatents, type LatentChange } from '../../lib/diffing/diff.js'
+import { diffLatents, latentSignatures, type LatentChange } from '../../lib/diffing/diff.js'
 import { LatentStats } from '../../lib/diffing/latent-stats.js'
+import { SparseCodes } from '../../lib/sae/codes.js'
 import { Sae } from '../../lib/sae/sae.js'
 
 const dModel = 12
@@ -145,6 +146,79 @@ describe('statistics', () => {
 })
 
 describe('differences', () => {
+  test('twenty planted among 131 072 latents are the top twenty, and no others are found', async () => {
+    const wide = 2 ** 17
+    const [codesARow, rowsAPrompt, promptCount] = [64, 50, 44]
+    const plantedLatents = Array.from({ length: 20 }, (_, i) => 1000 + 6421 * i)
+    const isPlanted = new Set(plantedLatents)
+    // A planted latent is active in 3 of 10 rows with values of mean 1 and standard deviation 0.2, so over all rows its
+    // standard deviation is sqrt(0.3 · 1.04 − 0.09) = 0.471; after, its mean is half of that higher.
+    const raised = 0.3 * 1 + 0.5 * 0.471
+    const statsOf = async (seed: number, mean: number): Promise<LatentStats> => {
+      const random = new Random(seed)
+      const stats = new LatentStats(wide, { perGroup: true })
+      for (let prompt = 0; prompt < promptCount; prompt++) {
+        const indices: number[] = []
+        const found: number[] = []
+        const offsets = [0]
+        for (let row = 0; row < rowsAPrompt; row++) {
+          const chosen = new Set<number>()
+          while (chosen.size < codesARow) {
+            const latent = random.integer(wide)
+            if (!isPlanted.has(latent)) chosen.add(latent)
+          }
+          for (const latent of plantedLatents) if (random.chance(0.3)) chosen.add(latent)
+          for (const latent of chosen) {
+            indices.push(latent)
+            found.push(Math.max(0.01, (isPlanted.has(latent) ? mean / 0.3 : 1) + 0.2 * random.gaussian()))
+          }
+          offsets.push(indices.length)
+        }
+        const codes = new SparseCodes(wide, {
+          indices: Uint32Array.from(indices),
+          values: Float32Array.from(found),
+          offsets: Uint32Array.from(offsets),
+        })
+        await stats.add(codes, { groups: new Uint32Array(rowsAPrompt).fill(prompt) })
+      }
+      return stats
+    }
+    const before = await statsOf(1, 0.3)
+    const after = await statsOf(2, raised)
+    for (const how of ['paired', 'welch'] as const) {
+      const diff = await diffLatents(before, after, { bootstrap: 200, test: how })
+      expect(diff.alive).toBeGreaterThan(wide / 2)
+      expect(
+        diff
+          .top(20)
+          .map(({ index }) => index)
+          .toSorted((a, b) => a - b),
+      ).toEqual(plantedLatents)
+      for (const latent of diff.top(20)) {
+        expect(latent.qValue).toBeLessThan(0.05)
+        expect(latent.low).toBeGreaterThan(0)
+      }
+      // Among all latents found at q < 0.05, the share of false ones is to be 0.05 at most.
+      const falseOnes = diff.qValue.reduce(
+        (count, q, latent) => count + (q < 0.05 && !isPlanted.has(latent) ? 1 : 0),
+        0,
+      )
+      expect(falseOnes).toBeLessThanOrEqual(1)
+    }
+  }, 60_000)
+
+  test('signatures are the changes of chosen latents, model by model', async () => {
+    const before = await collect(activations(6, 0))
+    const models = [await collect(activations(7, 1)), await collect(activations(8, 0))]
+    const signatures = latentSignatures(before, models, [5, 2])
+    expect(signatures.length).toBe(2)
+    for (const [m, stats] of models.entries())
+      for (const [i, latent] of [5, 2].entries())
+        expect(signatures[m]![i]).toBeCloseTo((stats.sum[latent]! - before.sum[latent]!) / rows, 12)
+    expect(signatures[0]![0]!).toBeGreaterThan(signatures[1]![0]!)
+    expect(() => latentSignatures(before, models, [latents])).toThrow(/latent 24: the SAE has 24/)
+  })
+
   test('find the latent that moved, with interval and q-value', async () => {
     const before = await collect(activations(6, 0))
     const one = await collect(activations(7, 1))
