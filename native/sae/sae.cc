@@ -1,6 +1,7 @@
 #include "native/sae/sae.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -30,6 +31,42 @@ std::optional<Precision> precision_of_environment() {
     if (std::strcmp(wanted, precision_name(precision)) == 0) return precision;
   fail(ErrorCode::invalid_argument,
        std::string("PERSONASCOPE_PRECISION is '") + wanted + "', expected auto, fp32, bf16 or int8");
+}
+
+constexpr std::size_t kTeachingTokens = 32;  // a mean of fewer says little
+constexpr std::size_t kSample = 256;
+
+// The median of each dimension of x - centre over a sample of tokens: the mean would follow a few first
+// tokens of sequences, which lie far from all others.
+std::vector<float> typical_input(const float* x, std::size_t tokens, std::size_t stride, std::size_t width,
+                                 const float* centre) {
+  const std::size_t count = std::min(tokens, kSample);
+  std::vector<float> middle(width), column(count);
+  for (std::size_t i = 0; i < width; ++i) {
+    for (std::size_t t = 0; t < count; ++t) column[t] = x[t * tokens / count * stride + i];
+    const auto half = column.begin() + static_cast<std::ptrdiff_t>(count / 2);
+    std::nth_element(column.begin(), half, column.end());
+    middle[i] = *half - (centre ? centre[i] : 0.0f);
+    if (!std::isfinite(middle[i])) middle[i] = 0;  // encoding tells where
+  }
+  return middle;
+}
+
+// Mean distance of x - centre from `middle` (or 0) over that sample.
+double spread(const float* x, std::size_t tokens, std::size_t stride, std::size_t width, const float* centre,
+              const float* middle) {
+  const std::size_t count = std::min(tokens, kSample);
+  double sum = 0;
+  for (std::size_t t = 0; t < count; ++t) {
+    double squares = 0;
+    for (std::size_t i = 0; i < width; ++i) {
+      const double value = static_cast<double>(x[t * tokens / count * stride + i]) -
+                           (centre ? centre[i] : 0.0f) - (middle ? middle[i] : 0.0f);
+      squares += value * value;
+    }
+    sum += std::sqrt(squares);
+  }
+  return sum / static_cast<double>(count);
 }
 
 }  // namespace
@@ -84,35 +121,67 @@ const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) con
 Precision Sae::choose(const std::optional<Precision>& wanted) const {
   const auto given = wanted ? wanted : spec_.precision ? spec_.precision : precision_of_environment();
   const auto possible = [&](Precision precision) {
-    return screen_kernels(precision) && (precision != Precision::int8 || spec_.width <= kMostInt8Width);
+    return screen_kernels(precision) &&
+           (precision != Precision::int8 || padded_width(spec_.width) <= kMostInt8Width);
   };
   if (given) return possible(*given) ? *given : Precision::fp32;
   // A small encoder is quicker read than copied.
   if (spec_.latents < 4096 || spec_.latents * spec_.width < (std::size_t{1} << 22)) return Precision::fp32;
+  const std::lock_guard lock(mutex_);
   for (const Precision precision : {Precision::int8, Precision::bf16})
-    if (possible(precision) && !loose_[static_cast<std::size_t>(precision)]) return precision;
+    if (possible(precision) && !screenings_[static_cast<std::size_t>(precision)].loose) return precision;
   return Precision::fp32;
 }
 
-std::shared_ptr<const Screen> Sae::screen(Precision precision, const float*, std::size_t, std::size_t,
-                                          const ScreenHooks& hooks) const {
+std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, std::size_t tokens,
+                                          std::size_t stride, const ScreenHooks& hooks) const {
   const EncoderWeights& encoder = ready_encoder(hooks.check);
   const std::lock_guard lock(mutex_);
-  auto& made = screens_[static_cast<std::size_t>(precision)];
-  if (!made) made = make_screen(encoder, precision, nullptr, hooks);
-  return made;
+  Screening& state = screenings_[static_cast<std::size_t>(precision)];
+  const bool teaches = precision != Precision::fp32 && tokens >= kTeachingTokens;
+  if (state.screen && (state.taught || !teaches)) return state.screen;
+  std::vector<float> middle;
+  if (teaches) {
+    middle = typical_input(x, tokens, stride, encoder.width, encoder.centre);
+    // Turning to another mean reads all weights: only for much shorter tokens.
+    const float* now = state.screen && state.screen->mean.size() ? state.screen->mean.data() : nullptr;
+    const double before = spread(x, tokens, stride, encoder.width, encoder.centre, now);
+    const double after = spread(x, tokens, stride, encoder.width, encoder.centre, middle.data());
+    state.taught = true;
+    if (!(after < 0.8 * before)) {
+      if (state.screen) return state.screen;
+      middle.clear();
+    }
+  }
+  state.screen =
+      make_screen(encoder, precision, middle.empty() ? nullptr : middle.data(), hooks, state.screen.get());
+  return state.screen;
 }
 
 void Sae::prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,
                   const ScreenHooks& hooks) const {
+  const InputTransform inputs = transform();
+  std::vector<float> input, scratch(2 * tokens);
+  if (inputs.any() && tokens > 0) {
+    input.resize(tokens * spec_.width);
+    inputs.apply(calibration, tokens, spec_.width, 0, input.data(), scratch.data(), scratch.data() + tokens);
+    calibration = input.data();
+  }
   screen(choose(precision), calibration, tokens, spec_.width, hooks);
 }
 
 void Sae::learn(const EncodeReport& report, std::uint64_t codes) const {
-  if (report.precision == Precision::fp32) return;
   // A rescored latent costs as much as screening some dozens.
-  if (report.count.rescored > 2 * codes + report.tokens * (spec_.latents / 64))
-    loose_[static_cast<std::size_t>(report.precision)] = true;
+  if (report.precision == Precision::fp32 ||
+      report.count.rescored <= 4 * codes + report.tokens * (spec_.latents / 64))
+    return;
+  const std::lock_guard lock(mutex_);
+  Screening& state = screenings_[static_cast<std::size_t>(report.precision)];
+  // Inputs may have moved away from those that taught the mean.
+  if (state.lessons++ == 0)
+    state.taught = false;
+  else
+    state.loose = true;
 }
 
 std::size_t Sae::piece() const {

@@ -3,7 +3,6 @@
 // Immutable and shared: any number of threads may use one.
 #pragma once
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -118,8 +117,14 @@ class Sae {
   std::unique_ptr<WeightRows> skip_;
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
-  mutable std::array<std::shared_ptr<const Screen>, 3> screens_;
-  mutable std::array<std::atomic<bool>, 3> loose_ = {};  // bounds too wide to pay, by precision
+  // What encoding with one precision has come to know; guarded by mutex_.
+  struct Screening {
+    std::shared_ptr<const Screen> screen;
+    bool taught = false;  // its mean is that of enough inputs
+    int lessons = 0;      // times that its bounds were too wide to pay
+    bool loose = false;   // they stay so: another precision is quicker
+  };
+  mutable std::array<Screening, 3> screenings_;
 };
 
 }  // namespace personascope

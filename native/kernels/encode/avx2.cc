@@ -7,6 +7,8 @@
 
 #include "native/kernels/simd/canonical.h"
 
+#include "native/kernels/encode/push.inl"
+
 #include "native/kernels/encode/simd.inl"
 
 namespace personascope {

@@ -25,11 +25,12 @@ void Block::load(const EncodeKernels& kernels, const ScreenKernels& screening, c
   const Screen& screen = *args.screen;
   const std::size_t width = encoder.width;
   padded = padded_width(width);
+  const std::size_t screened = screen.precision == Precision::int8 ? padded : width;  // rotated: all of it
   group = screening.group;
   first = begin;
   tokens = count;
   panels = (count + group - 1) / group;
-  panel_pitch_ = (screening.panel_bytes(width) + 63) / 64 * 64;
+  panel_pitch_ = (screening.panel_bytes(screened) + 63) / 64 * 64;
   grow(rows, panels * group * padded);
   grow(panel_, panels * panel_pitch_);
   for (AlignedBuffer<float>* values : {&scale, &norm, &error}) grow(*values, panels * group);
@@ -61,6 +62,7 @@ void Block::load(const EncodeKernels& kernels, const ScreenKernels& screening, c
       double centred = kernels.prepare(row, mean, width, centred_.data()), squared_error = 0;
       centred = std::sqrt(centred);
       if (screen.precision == Precision::int8) {
+        kernels.rotate(centred_.data(), padded);
         const Quantised q = kernels.quantise(centred_.data(), padded,
                                              reinterpret_cast<std::int8_t*>(rounded_.data()) + i * padded);
         scale[t] = q.scale;
@@ -74,7 +76,7 @@ void Block::load(const EncodeKernels& kernels, const ScreenKernels& screening, c
     }
     const void* source =
         direct ? static_cast<const void*>(rows.data() + p * group * padded) : rounded_.data();
-    screening.pack(source, padded, here, width, panel_.data() + p * panel_pitch_);
+    screening.pack(source, padded, here, screened, panel_.data() + p * panel_pitch_);
   }
 }
 

@@ -180,6 +180,8 @@ void Chooser::compact(Candidates& candidates, std::size_t token) {
   }
   float& threshold = candidates.thresholds[token];
   trim(list, threshold, k_ / 4);
+  // Exact values of the likeliest may tell what bounds cannot.
+  if (list.count > candidates.capacity / 2) sharpen(candidates, token, token + 1);
   if (list.count <= candidates.capacity / 2) {
     count.screened -= list.count;
     return;

@@ -9,9 +9,11 @@
 
 #include "native/core/check_finite.h"
 #include "native/core/thread_pool.h"
+#include "native/kernels/encode/bf16_variants.h"
 #include "native/kernels/encode/block.h"
 #include "native/kernels/encode/candidates.h"
 #include "native/kernels/encode/int8_copy.h"
+#include "native/kernels/encode/int8_variants.h"
 #include "native/kernels/encode/variants.h"
 
 namespace personascope {
@@ -22,8 +24,16 @@ const Variants<EncodeKernels>& encode_variants() {
 }
 
 const ScreenKernels* screen_kernels(Precision precision) {
-  if (precision != Precision::fp32) return nullptr;
   const Isa isa = active_isa();
+  switch (precision) {
+    case Precision::int8:
+      if (isa == Isa::avx512 && __builtin_cpu_supports("avx512vnni")) return &int8_avx512;
+      return isa == Isa::reference ? &int8_reference : &int8_avx2;
+    case Precision::bf16:
+      return isa == Isa::avx512 && __builtin_cpu_supports("avx512bf16") ? &bf16_avx512 : nullptr;
+    case Precision::fp32:
+      break;
+  }
   return isa == Isa::avx512 ? &encode_avx512.fp32
          : isa == Isa::avx2 ? &encode_avx2.fp32
                             : &encode_reference.fp32;
@@ -34,6 +44,8 @@ namespace {
 constexpr std::size_t kPanelBytes = std::size_t{1} << 19;  // of a block's tokens: half of a 1 MB L2
 constexpr std::size_t kLeastRange = 1024;                  // latents worth a thread of their own
 constexpr std::size_t kMostCodes = std::size_t{1} << 20;
+// A block's thresholds are sharpened when so many times k latents are screened, and then so many times more.
+constexpr std::size_t kFirstSharpening = 64, kNextSharpening = 8;
 constexpr std::uint32_t kOpenCapacity = 512;  // of lists that are emptied when full
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
@@ -84,7 +96,23 @@ void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
       args.prefetch = reinterpret_cast<const char*>(args.screen->copy->panel_of(next));
       return;
     case Precision::bf16:
-      break;
+      args.prefetch = reinterpret_cast<const char*>(encoder.rows.row(next));
+      if (encoder.rows.dtype == Dtype::bf16 && encoder.width % 2 == 0) {
+        args.weights = encoder.rows.row(args.begin);
+        args.weights_stride = encoder.rows.stride;
+        return;
+      }
+      if (scratch.wide.size() < plan.padded) scratch.wide = AlignedBuffer<float>(plan.padded);
+      if (scratch.half.size() < plan.screening.step * plan.padded)
+        scratch.half = AlignedBuffer<std::uint16_t>(plan.screening.step * plan.padded);
+      for (std::size_t l = args.begin; l < args.end; ++l) {
+        plan.kernels.widen(encoder.rows, l, scratch.wide.data());
+        plan.kernels.round_bf16(scratch.wide.data(), plan.padded,
+                                scratch.half.data() + (l - args.begin) * plan.padded);
+      }
+      args.weights = reinterpret_cast<const std::uint8_t*>(scratch.half.data());
+      args.weights_stride = plan.padded * sizeof(std::uint16_t);
+      return;
     case Precision::fp32:
       break;
   }
@@ -109,7 +137,7 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
   const std::size_t step = plan.screening.step, group = block.group;
   ScreenArgs args;
   args.screen = plan.args.screen;
-  args.width = plan.encoder.width;
+  args.width = args.screen->precision == Precision::int8 ? plan.padded : plan.encoder.width;
   args.capacity = candidates.capacity;
   args.compact = compact;
   args.context = &compaction;
@@ -121,8 +149,13 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
   args.prefetch_step = round_up(4 * share / args.width, 4);
   // Between two looks at the abort flag: a few milliseconds of products.
   const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (step * block.tokens * plan.padded + 1));
-  std::size_t steps = 0;
+  // Exact values of what is likeliest so far keep many latents out of the lists from then on.
+  std::size_t sharpened = kFirstSharpening, steps = 0;
   for (std::size_t latent = begin; latent < end; latent = args.end, ++steps) {
+    if (args.screen->precision != Precision::fp32 && latent - begin >= sharpened * plan.k) {
+      scratch.chooser.sharpen(candidates, 0, block.tokens);
+      sharpened *= kNextSharpening;
+    }
     if (plan.args.check && steps % look == 0) plan.args.check();
     args.begin = latent;
     args.end = std::min(end, latent / step * step + step);
@@ -305,10 +338,10 @@ void encode(const EncodeArgs& given) {
   plan.padded = padded_width(encoder.width);
   plan.k = groups ? 1 : selection.bounded() ? args.k : 0;
   plan.group = groups ? encoder.latents / args.k : encoder.latents;
-  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(4 * plan.k + 64, 16));
+  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(8 * plan.k + 512, 16));
   plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
 
-  const std::size_t slots = screening->group, token_bytes = screening->panel_bytes(encoder.width) / slots + 1;
+  const std::size_t slots = screening->group, token_bytes = screening->panel_bytes(plan.padded) / slots + 1;
   std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 256), slots);
   if (encoder.latents <= 4 * kLeastRange)
     // A small encoder stays in the cache: smaller blocks cost nothing and give every thread work.

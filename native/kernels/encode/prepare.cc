@@ -64,8 +64,8 @@ void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const R
     screen.slack_error[l] = up(scale * (rounded + flushed));
     screen.slack_offset[l] = up(offset + scale * flushed);
   } else {
-    // Sums are exact; the way from them to `value` takes four roundings.
-    screen.slack_norm[l] = up(scale * (row.residual + 8 * kUnit * rounded));
+    // Sums are exact; the way from them to `value` takes four roundings, rotating both sides up to 54.
+    screen.slack_norm[l] = up(scale * (row.residual + 64 * kUnit * rounded));
     screen.slack_error[l] = up(scale * rounded);
     screen.slack_offset[l] = up(offset);
   }
@@ -98,7 +98,7 @@ const char* precision_name(Precision precision) {
 }
 
 std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
-                                          const float* mean, const ScreenHooks& hooks) {
+                                          const float* mean, const ScreenHooks& hooks, const Screen* like) {
   check_arrays(encoder);
   const EncodeKernels kernels = encode_variants().active();
   const std::size_t n = encoder.latents, width = encoder.width, padded = padded_width(width);
@@ -113,6 +113,17 @@ std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precisi
     std::copy_n(mean, width, screen->mean.data());
     mean_norm = std::sqrt(kernels.dot(screen->mean.data(), screen->mean.data(), padded));
   }
+  // The copy does not depend on the mean.
+  std::shared_ptr<Int8Copy> made;
+  if (precision == Precision::int8) {
+    require(padded <= kMostInt8Width, ErrorCode::invalid_argument,
+            "encoder: width " + std::to_string(width) + ", expected at most " +
+                std::to_string(kMostInt8Width) + " for int8");
+    if (like && like->copy)
+      screen->copy = like->copy;
+    else
+      screen->copy = made = std::make_shared<Int8Copy>(n, padded);
+  }
   const std::size_t blocks = (n + kBlock - 1) / kBlock;
   std::vector<double> norms(blocks), biases(blocks);
   std::atomic<std::size_t> done{0};
@@ -120,6 +131,7 @@ std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precisi
   parallel_for(blocks, 1, [&](std::size_t first, std::size_t last) {
     AlignedBuffer<float> wide(padded);
     AlignedBuffer<std::uint16_t> half(padded);
+    AlignedBuffer<std::int8_t> bytes(made ? kBlock * padded : 0);
     for (std::size_t block = first; block < last; ++block) {
       if (hooks.check) hooks.check();
       const std::size_t begin = block * kBlock, end = std::min(n, begin + kBlock);
@@ -134,12 +146,24 @@ std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precisi
         if (mean) row.mean = kernels.dot(wide.data(), screen->mean.data(), padded);
         if (precision == Precision::bf16)
           row.residual = std::sqrt(kernels.round_bf16(wide.data(), padded, half.data()));
-        bound(encoder, *screen, l, row, 1, mean_norm);
+        double row_scale = 1;
+        if (made) {
+          kernels.rotate(wide.data(), padded);
+          const Quantised q = kernels.quantise(wide.data(), padded, bytes.data() + (l - begin) * padded);
+          made->scale[l] = q.scale;
+          made->residual[l] = up(std::sqrt(q.squared_error));
+        }
+        if (screen->copy) {
+          row_scale = screen->copy->scale[l];
+          row.residual = screen->copy->residual[l];
+        }
+        bound(encoder, *screen, l, row, row_scale, mean_norm);
         const double scale = encoder.selection.scale ? encoder.selection.scale[l] : 1;
         norms[block] = std::max(norms[block], row.norm * std::max(1.0, scale));
         biases[block] =
             std::max(biases[block], std::fabs(static_cast<double>(encoder.bias[l])) * std::max(1.0, scale));
       }
+      if (made) made->write(begin, end, bytes.data(), padded);
       const std::size_t now = done.fetch_add(end - begin) + end - begin;
       if (hooks.progress) {
         const std::lock_guard lock(reporting);

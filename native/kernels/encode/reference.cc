@@ -55,6 +55,21 @@ double dot(const float* a, const float* b, std::size_t padded) {
   return sum;
 }
 
+void rotate(float* row, std::size_t padded) {
+  const std::size_t m = padded / 16;
+  std::size_t block = m & (~m + 1);
+  float scale = 1;
+  for (std::size_t size = block; size > 1; size /= 4) scale *= size == 2 ? 0.70710678118654752f : 0.5f;
+  for (std::size_t i = 0; i < padded; ++i) row[i] *= rotation_sign(i / 16) ? -scale : scale;
+  for (; block > 1; block /= 2)
+    for (std::size_t i = 0; i < padded; ++i) {
+      if (i / 16 % block >= block / 2) continue;
+      const float x = row[i], y = row[i + 16 * (block / 2)];
+      row[i] = x + y;
+      row[i + 16 * (block / 2)] = x - y;
+    }
+}
+
 Quantised quantise(const float* row, std::size_t padded, std::int8_t* q) {
   float largest = 0;
   for (std::size_t i = 0; i < padded; ++i) largest = std::max(largest, std::fabs(row[i]));
@@ -132,8 +147,8 @@ void push_reference(const ScreenArgs& args, std::size_t token, std::size_t laten
   list.index[list.count++] = static_cast<std::uint32_t>(latent);
 }
 
-const EncodeKernels encode_reference = {
-    prepare,  products,   widen,          dot,
-    quantise, round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
+const EncodeKernels encode_reference = {prepare,    products,       widen,
+                                        dot,        rotate,         quantise,
+                                        round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
 
 }  // namespace personascope

@@ -41,9 +41,11 @@ struct ScreenHooks {
   std::function<void()> check;                        // called from any thread; may throw to abort
 };
 
-// Reads the weights once. mean [width] or null; never with fp32. Throws non_finite (tensor and place named).
+// Reads the weights once. mean [width] or null; never with fp32. `like`: another screen of the same
+// precision, whose copy of the weights serves again. Throws non_finite (tensor and place named).
 std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
-                                          const float* mean, const ScreenHooks& hooks = {});
+                                          const float* mean, const ScreenHooks& hooks = {},
+                                          const Screen* like = nullptr);
 
 // Where screened latents go: one list a token.
 struct CandidateList {
@@ -116,6 +118,10 @@ struct EncodeKernels {
   // out [padded_width] = one row of weights in fp32, zero beyond.
   void (*widen)(const RowView& weights, std::size_t row, float* out);
   double (*dot)(const float* a, const float* b, std::size_t padded);  // in fp64
+  // row [padded] turned by a fixed orthogonal matrix, in place: a few large dimensions are spread over many,
+  // which int8 needs. Seen as [m][16], m is mixed by Hadamard matrices as large as the power of two in m,
+  // after signs; rounding error below (log2 m + 2) 2^-24 |row|.
+  void (*rotate)(float* row, std::size_t padded);
   // q = round(row / scale), |q| <= 127, for row [padded].
   Quantised (*quantise)(const float* row, std::size_t padded, std::int8_t* q);
   // The same to bf16; returns |row - rounded|^2.

@@ -56,30 +56,6 @@ void pack(const void* rows_, std::size_t padded, std::size_t tokens, std::size_t
   }
 }
 
-inline void push(const ScreenArgs& args, std::size_t token, std::size_t latent, float upper, float lower) {
-  CandidateList& list = args.lists[token];
-  if (list.count == args.capacity) {
-    args.compact(args.context, token);
-    if (!(upper >= args.thresholds[token])) return;
-  }
-  list.upper[list.count] = upper;
-  list.lower[list.count] = lower;
-  list.index[list.count++] = static_cast<std::uint32_t>(latent);
-}
-
-// Rare: at least one token of the vector may want this latent.
-__attribute__((noinline)) void push_lanes(const ScreenArgs& args, std::size_t latent, std::size_t token,
-                                          unsigned hits, Vec upper, Vec lower) {
-  alignas(64) float uppers[kLanes], lowers[kLanes];
-  v_store(uppers, upper);
-  v_store(lowers, lower);
-  while (hits) {
-    const unsigned lane = static_cast<unsigned>(__builtin_ctz(hits));
-    hits &= hits - 1;
-    push(args, token + lane, latent, uppers[lane], lowers[lane]);
-  }
-}
-
 // Screens `Rows` latents from `latent` on against the panel's Vectors x kLanes tokens.
 template <int Rows, int Vectors>
 __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) {
@@ -122,7 +98,7 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
       const Vec upper = v_add(value, slack);
       const unsigned hits = v_at_least(upper, v_load(args.thresholds + v * kLanes));
       if (__builtin_expect(hits != 0, 0))
-        push_lanes(args, l, static_cast<std::size_t>(v) * kLanes, hits, upper, v_sub(value, slack));
+        push_lanes(args, l, 0, static_cast<std::size_t>(v) * kLanes, 1, hits, upper, v_sub(value, slack));
     }
   }
 }
@@ -260,6 +236,28 @@ double dot(const float* a, const float* b, std::size_t padded) {
   return sums.sum();
 }
 
+void rotate(float* row, std::size_t padded) {
+  const std::size_t m = padded / 16;
+  std::size_t block = m & (~m + 1);
+  float scale = 1;
+  for (std::size_t size = block; size > 1; size /= 4) scale *= size == 2 ? 0.70710678118654752f : 0.5f;
+  for (std::size_t i = 0; i < m; ++i) {
+    const Vec factor = v_set(rotation_sign(i) ? -scale : scale);
+    for (std::size_t j = 0; j < 16; j += kLanes)
+      v_store(row + 16 * i + j, v_mul(v_load(row + 16 * i + j), factor));
+  }
+  for (; block > 1; block /= 2)
+    for (std::size_t start = 0; start < m; start += block)
+      for (std::size_t i = start; i < start + block / 2; ++i)
+        for (std::size_t j = 0; j < 16; j += kLanes) {
+          float* a = row + 16 * i + j;
+          float* b = a + 16 * (block / 2);
+          const Vec x = v_load(a), y = v_load(b);
+          v_store(a, v_add(x, y));
+          v_store(b, v_sub(x, y));
+        }
+}
+
 Quantised quantise(const float* row, std::size_t padded, std::int8_t* q) {
   Vec most = v_zero();
   for (std::size_t i = 0; i < padded; i += kLanes) most = v_max(most, v_abs(v_load(row + i)));
@@ -296,9 +294,9 @@ std::size_t count_at_least(const float* values, std::size_t n, float bound) {
   return count;
 }
 
-constexpr EncodeKernels kKernels = {
-    prepare,  products,   widen,          dot,
-    quantise, round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
+constexpr EncodeKernels kKernels = {prepare,    products,       widen,
+                                    dot,        rotate,         quantise,
+                                    round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
 
 }  // namespace
 }  // namespace personascope

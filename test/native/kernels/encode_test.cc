@@ -1,4 +1,4 @@
-#include "native/kernels/encode/encode.h"
+#include "native/kernels/encode/screen.h"
 
 #include <algorithm>
 #include <atomic>
@@ -52,7 +52,7 @@ struct Codes {
 };
 
 Codes run(const Problem& p, const EncoderWeights& encoder, std::size_t from = 0,
-          std::size_t to = ~std::size_t{0}) {
+          std::size_t to = ~std::size_t{0}, const Screen* screen = nullptr) {
   to = std::min(to, p.tokens);
   Codes codes;
   codes.indices.assign((to - from) * p.k, 77);
@@ -60,6 +60,7 @@ Codes run(const Problem& p, const EncoderWeights& encoder, std::size_t from = 0,
   codes.counts.assign(to - from, 99);
   EncodeArgs args;
   args.encoder = &encoder;
+  args.screen = screen;
   args.x = p.x.data() + from * p.x_stride;
   args.x_stride = p.x_stride;
   args.tokens = to - from;
@@ -129,8 +130,18 @@ void check_problem(const Problem& p, const std::string& name, bool centred = tru
   const Codes wanted = expected(p, centred);
   every_variant([&](const std::string& variant) {
     const EncoderWeights encoder = p.encoder(centred);
-    const bool same = run(p, encoder) == wanted;
-    if (!same) check::report(__FILE__, __LINE__, name + " differs: " + variant);
+    for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::int8}) {
+      if (!screen_kernels(precision)) continue;
+      // Codes do not depend on the mean that tokens are screened with: here an input itself.
+      for (const float* mean : {static_cast<const float*>(nullptr), p.x.data()}) {
+        if (precision == Precision::fp32 && mean) continue;
+        const auto screen = make_screen(encoder, precision, mean);
+        if (!(run(p, encoder, 0, p.tokens, screen.get()) == wanted))
+          check::report(__FILE__, __LINE__,
+                        name + " differs: " + variant + ", " + precision_name(precision) +
+                            (mean ? ", centred" : ""));
+      }
+    }
   });
 }
 

@@ -1,0 +1,53 @@
+#include "native/kernels/encode/int8_copy.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "native/core/error.h"
+
+namespace personascope {
+
+namespace {
+
+// Fresh memory on huge pages where the system grants them. Unlike AlignedBuffer it is not touched here: the
+// threads that write the copy do it, each its part.
+std::shared_ptr<void> fresh_block(std::size_t bytes) {
+  void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require(block != MAP_FAILED, ErrorCode::out_of_memory,
+          "could not allocate " + std::to_string(bytes) + " bytes for the int8 copy of the encoder");
+#ifdef MADV_HUGEPAGE
+  madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return {block, [bytes](void* memory) { munmap(memory, bytes); }};
+}
+
+}  // namespace
+
+Int8Copy::Int8Copy(std::size_t latents_, std::size_t width_)
+    : latents(latents_),
+      width(width_),
+      scale(latents_),
+      residual(latents_),
+      owner_(fresh_block(bytes(latents_, width_))) {
+  panels_ = static_cast<std::uint8_t*>(owner_.get());
+}
+
+void Int8Copy::write(std::size_t begin, std::size_t end, const std::int8_t* q, std::size_t pitch) {
+  for (std::size_t first = begin; first < end; first += kPanelLatents) {
+    std::uint8_t* panel = panels_ + first / kPanelLatents * panel_bytes(width);
+    const std::size_t rows = std::min(kPanelLatents, end - first);
+    // Rows are zero beyond the width and up to a multiple of 16 at least.
+    for (std::size_t i = 0; i < width4(width); i += 4)
+      for (std::size_t r = 0; r < kPanelLatents; ++r) {
+        std::uint32_t four = 0;
+        if (r < rows) std::memcpy(&four, q + (first - begin + r) * pitch + i, 4);
+        four ^= 0x80808080u;  // + 128
+        std::memcpy(panel + i * kPanelLatents + r * 4, &four, 4);
+      }
+  }
+}
+
+}  // namespace personascope
