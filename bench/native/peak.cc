@@ -83,10 +83,10 @@ static float copy_avx2(const char* from, char* to, std::size_t bytes) {
 // A dozen chains. In assembly: compilers keep the sums of these instructions in memory (GCC 12), and nothing
 // but the assembler has to know the instructions, which are only run where the CPU has them.
 #define ON(OP, SUM) OP " %%zmm14, %%zmm15, %%zmm" #SUM "\n"
-#define DOZEN(OP)                                                                                      \
-  ON(OP, 0)                                                                                            \
-  ON(OP, 1) ON(OP, 2) ON(OP, 3) ON(OP, 4) ON(OP, 5) ON(OP, 6) ON(OP, 7) ON(OP, 8) ON(OP, 9) ON(OP, 10) \
-      ON(OP, 11)
+#define DOZEN(OP) \
+  ON(OP, 0)       \
+  ON(OP, 1)       \
+  ON(OP, 2) ON(OP, 3) ON(OP, 4) ON(OP, 5) ON(OP, 6) ON(OP, 7) ON(OP, 8) ON(OP, 9) ON(OP, 10) ON(OP, 11)
 #define CHAINS(NAME, OP)                                                                                    \
   static float NAME(long steps) {                                                                           \
     asm volatile("vpxord %%zmm14, %%zmm14, %%zmm14\nvpxord %%zmm15, %%zmm15, %%zmm15\n1:\n" DOZEN(          \

@@ -1,58 +1,115 @@
-"""The torch side of bench/encode.bench.mjs: fp32 linear + relu + topk on the data that encode_bench wrote.
+"""Other ways to the k largest of relu(W x + b), on the data that bench/native/sae_data.cc wrote.
 
-Usage: encode.py <folder> <latents> <width> <k> <tokens> <threads>. Answers one JSON line a command:
-  chunks   tries sizes of the dense block (tokens at once) and keeps the quickest
-  encode   {"seconds", "cpu_seconds", "same_sets": share of tokens whose set of latents is the native one}
+usage: encode.py torchFp32|torchBf16|faiss|numpy FOLDER LATENTS WIDTH K TOKENS
+
+  torchFp32  linear + relu + topk, at the chunk of tokens that is quickest here
+  torchBf16  the same with weights and activations in bf16; topk over fp32
+  faiss      IndexFlatIP. It knows no bias: it gets x minus the data's mean, for which the bias is the same for all
+             latents (see sae_data.cc), and that constant is added to what it finds.
+  numpy      sgemm + argpartition, chunked likewise
+
+Commands: `tune` finds the chunk, `encode` is timed, `write <name>` keeps what encode found.
 """
 
-import json
 import sys
-import time
 
-import numpy
-import torch
+from common import answer, floats, need, say, tensors, timed
 
-
-def main():
-    folder, (latents, width, k, tokens, threads) = sys.argv[1], map(int, sys.argv[2:7])
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-
-    def read(name, shape):
-        return torch.from_numpy(numpy.fromfile(f'{folder}/{name}', dtype=numpy.float32).reshape(shape))
-
-    weights, bias, x = read('w.f32', (latents, width)), read('b.f32', (latents,)), read('x.f32', (tokens, width))
-    chunk = min(tokens, 64)
-
-    def encode(size):
-        parts = []
-        for first in range(0, tokens, size):
-            pre = torch.nn.functional.linear(x[first : first + size], weights, bias)
-            parts.append(torch.topk(torch.relu_(pre), k, dim=1))
-        return parts
-
-    print(json.dumps({'ready': True, 'torch': torch.__version__}), flush=True)
-    for line in sys.stdin:
-        command = line.strip()
-        if command == 'chunks':
-            tried = {}
-            for size in sorted({min(tokens, size) for size in (8, 16, 32, 64, 128, 256, 512)}):
-                encode(size)
-                start = time.process_time()
-                encode(size)
-                tried[size] = time.process_time() - start
-            chunk = min(tried, key=tried.get)
-            print(json.dumps({'chunk': chunk, 'tried': tried}), flush=True)
-        elif command == 'encode':
-            start, cpu = time.perf_counter(), time.process_time()
-            parts = encode(chunk)
-            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-            native = numpy.fromfile(f'{folder}/indices.u32', dtype=numpy.uint32).reshape(tokens, k)
-            found = torch.cat([part.indices for part in parts]).numpy()
-            same = (numpy.sort(found, axis=1) == numpy.sort(native.astype(numpy.int64), axis=1)).all(axis=1).mean()
-            print(json.dumps({'seconds': seconds, 'cpu_seconds': cpu_seconds, 'same_sets': float(same)}), flush=True)
-        else:
-            print(json.dumps({'error': 'unknown command'}), flush=True)
+peer, folder, (latents, width, k, tokens) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:7])
+numpy, module = need("numpy", {"t": "torch", "f": "faiss", "n": "numpy"}[peer[0]])
 
 
-main()
+class Torch:
+    def __init__(self, dtype):
+        module.set_grad_enabled(False)
+        module.set_num_threads(THREADS)
+        self.w = module.from_numpy(floats(DATA["encoder.weight"])).to(dtype)
+        self.b = module.from_numpy(floats(DATA["encoder.bias"])).to(dtype)
+        self.x = module.from_numpy(x).to(dtype)
+
+    def encode(self, chunk):
+        for first in range(0, tokens, chunk):
+            pre = module.nn.functional.linear(self.x[first : first + chunk], self.w, self.b).float()
+            yield tuple(part.numpy() for part in module.topk(module.relu_(pre), k, dim=1))
+
+
+class Faiss:
+    def __init__(self):
+        module.omp_set_num_threads(THREADS)
+        self.index = module.IndexFlatIP(width)
+        for first in range(0, latents, 1 << 16):
+            self.index.add(floats(DATA["encoder.weight"][first : first + (1 << 16)]))
+        centre = numpy.fromfile(f"{folder}/centre.f32", numpy.float32)
+        self.x = numpy.ascontiguousarray(x - centre)
+        self.constant = numpy.float32(DATA["encoder.bias"][0] + floats(DATA["encoder.weight"][:1])[0] @ centre)
+
+    def encode(self, chunk):
+        for first in range(0, tokens, chunk):
+            values, indices = self.index.search(self.x[first : first + chunk], k)
+            yield numpy.maximum(values + self.constant, 0), indices
+
+
+class Numpy:
+    def __init__(self):
+        self.w = floats(DATA["encoder.weight"])
+        self.b = floats(DATA["encoder.bias"])
+
+    def encode(self, chunk):
+        for first in range(0, tokens, chunk):
+            pre = x[first : first + chunk] @ self.w.T
+            pre += self.b
+            indices = numpy.argpartition(pre, latents - k, axis=1)[:, latents - k :]
+            values = numpy.take_along_axis(pre, indices, axis=1)
+            order = numpy.argsort(-values, axis=1)
+            yield (
+                numpy.maximum(numpy.take_along_axis(values, order, axis=1), 0),
+                numpy.take_along_axis(indices, order, axis=1),
+            )
+
+
+import os
+
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
+DATA = tensors(folder)
+x = numpy.fromfile(f"{folder}/x.f32", numpy.float32, tokens * width).reshape(tokens, width)
+contender = {
+    "torchFp32": lambda: Torch(module.float32),
+    "torchBf16": lambda: Torch(module.bfloat16),
+    "faiss": Faiss,
+    "numpy": Numpy,
+}[peer]()
+chunk = min(tokens, 64)
+
+
+def tune():
+    """The chunk for which a few tokens take the least time each; dense blocks stay below 4 GB."""
+    global chunk
+    if peer == "faiss":  # it has blocks of its own
+        chunk = tokens
+        return {"chunk": chunk}
+    most = max(8, (1 << 30) // latents)
+    tried = {}
+    for size in sorted({min(tokens, size, most) for size in (8, 16, 32, 64, 128, 256, 512)}):
+        parts = contender.encode(size)
+        next(parts)
+        tried[size] = timed(lambda: next(contender.encode(size)))["cpuSeconds"] / size
+    chunk = min(tried, key=tried.get)
+    return {"chunk": chunk}
+
+
+def write(name):
+    parts = list(contender.encode(chunk))
+    values = numpy.concatenate([part[0] for part in parts]).astype(numpy.float32)
+    indices = numpy.concatenate([part[1] for part in parts]).astype(numpy.uint32)
+    indices.tofile(f"{folder}/{name}.indices.u32")
+    values.tofile(f"{folder}/{name}.values.f32")
+    (values > 0).sum(axis=1).astype(numpy.uint32).tofile(f"{folder}/{name}.counts.u32")
+    return {"rows": len(values)}
+
+
+say(version=f"{module.__name__} {module.__version__}")
+answer({
+    "tune": tune,
+    "encode": lambda: timed(lambda: [None for _ in contender.encode(chunk)]),
+    "write": write,
+})

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Torch's side of bench/transformer.bench.mjs: the same GPT-2, weights and data, training steps and sampling.
+"""Torch's side of bench/transformer.ts: the same GPT-2, weights and data, training steps and sampling.
 
 usage: transformer.py FOLDER THREADS
-FOLDER holds model.safetensors, config.json and bench.json {tokens: [[...]], prompts: [[...]], ...}. Reads one
-command a line, {"op": "train" | "sample", "count": n}, and answers each with one JSON line
-{"seconds": wall, "cpu": process CPU seconds, "loss": last loss (train), "tokens": tokens made}.
+FOLDER holds model.safetensors, config.json and bench.json {tokens: [[...]], prompts: [[...]], ...}. Says hello, then
+reads one command a line, `train <count>` or `sample <count>`, and answers each with one JSON line
+{"seconds": wall, "cpuSeconds": of the process, "loss": last loss (train), "tokens": tokens made}.
 """
 import json
 import math
@@ -121,21 +121,23 @@ def main():
         [{"params": decayed, "weight_decay": bench["weightDecay"]}, {"params": plain, "weight_decay": 0.0}],
         lr=bench["learningRate"], betas=(0.9, 0.98), eps=1e-8)
     tokens, prompts = torch.tensor(bench["tokens"]), torch.tensor(bench["prompts"])
+    print(json.dumps({"version": f"torch {torch.__version__}"}), flush=True)
     for line in sys.stdin:
-        command = json.loads(line)
+        name, count = line.split()
+        count = int(count)
         wall, cpu, answer = time.perf_counter(), time.process_time(), {}
-        if command["op"] == "train":
-            for _ in range(command["count"]):
+        if name == "train":
+            for _ in range(count):
                 optimiser.zero_grad(set_to_none=True)
                 loss = model.loss(tokens)
                 loss.backward()
                 optimiser.step()
-            answer = {"loss": loss.item(), "tokens": command["count"] * tokens.numel()}
+            answer = {"loss": loss.item(), "tokens": count * tokens.numel()}
         else:
-            for _ in range(command["count"]):
+            for _ in range(count):
                 made = model.sample(prompts, bench["newTokens"])
-            answer = {"tokens": command["count"] * made.numel()}
-        answer["seconds"], answer["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
+            answer = {"tokens": count * made.numel()}
+        answer["seconds"], answer["cpuSeconds"] = time.perf_counter() - wall, time.process_time() - cpu
         print(json.dumps(answer), flush=True)
 
 

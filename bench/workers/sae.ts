@@ -1,0 +1,132 @@
+/**
+ * Our side of the encode and load benches, through the public API, in a process of its own.
+ * usage: sae.js FOLDER TOKENS PRECISION; FOLDER is what bench/native/sae_data.cc wrote.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { LatentStats, Sae, SafetensorsFile, runtimeInfo, type SparseCodes } from 'personascope'
+import { answer, memory, timed } from './answer.js'
+
+type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
+
+const [folder = '', tokenText = '0', precision = 'auto'] = process.argv.slice(2)
+const tokens = Number(tokenText)
+const options = { precision: precision as Precision }
+let sae: Sae | undefined
+let stats: LatentStats | undefined
+let codes: SparseCodes | undefined
+let peakAnonymous = 0
+
+const look = (): void => {
+  peakAnonymous = Math.max(peakAnonymous, memory()('RssAnon'))
+}
+
+/** Memory is looked at every few milliseconds while work goes on off the event loop. */
+async function watched<Result>(work: () => Promise<Result>): Promise<Result> {
+  const timer = setInterval(look, 5)
+  try {
+    return await work()
+  } finally {
+    clearInterval(timer)
+    look()
+  }
+}
+
+async function open(): Promise<Sae> {
+  const file = SafetensorsFile.open(join(folder, 'sae', 'sae.safetensors'))
+  const config = JSON.parse(readFileSync(join(folder, 'sae', 'cfg.json'), 'utf8')) as {
+    num_latents: number
+    d_in: number
+    k: number
+  }
+  const { num_latents: latents, d_in: dModel, k } = config
+  return Sae.fromSpec(
+    {
+      dModel,
+      latents,
+      architecture: 'sparsify',
+      selection: { rule: 'topk', k },
+      inputNorm: 'none',
+      subtractDecoderBias: true,
+      wEnc: file.tensor('encoder.weight', [latents, dModel]),
+      wDec: file.tensor('W_dec', [latents, dModel]),
+      bEnc: await file.f32('encoder.bias', { shape: [latents] }),
+      bDec: await file.f32('b_dec', { shape: [dModel] }),
+      metadata: {},
+    },
+    options,
+  )
+}
+
+function loaded(): Sae {
+  if (sae === undefined) throw new Error('the SAE is not open yet')
+  return sae
+}
+
+let held: Float32Array | undefined
+function inputs(): Float32Array {
+  if (held === undefined) {
+    const bytes = readFileSync(join(folder, 'x.f32')).subarray(0, tokens * loaded().dModel * 4)
+    held = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+  }
+  return held
+}
+
+await answer(runtimeInfo(), {
+  async open() {
+    const before = memory()('VmRSS')
+    const [times, made] = await timed(open)
+    sae = made
+    return { ...times, rssBytes: memory()('VmRSS') - before }
+  },
+  async vector([latent = '0']) {
+    const start = performance.now()
+    const vector = loaded().decoderVector(Number(latent))
+    return { seconds: (performance.now() - start) / 1000, width: vector.length }
+  },
+  async prepare() {
+    const before = memory()('RssAnon')
+    const values = inputs()
+    const calibration = values.subarray(0, Math.min(values.length, 256 * loaded().dModel))
+    const [times] = await timed(() => watched(() => loaded().prepare({ calibration })))
+    return { ...times, bytes: memory()('RssAnon') - before }
+  },
+  async encode() {
+    const values = inputs()
+    codes = undefined
+    globalThis.gc?.()
+    const [times, made] = await timed(() => watched(() => loaded().encode(values)))
+    codes = made
+    return { ...times, ...made.report }
+  },
+  /** Encodes into statistics, without codes. */
+  async collect() {
+    const values = inputs()
+    stats ??= new LatentStats(loaded().latents)
+    const into = stats
+    const [times] = await timed(() => into.addActivations(loaded(), { values }))
+    return times
+  },
+  async write([name = 'ours']) {
+    if (codes === undefined) throw new Error('nothing is encoded yet')
+    const { k } = loaded()
+    const indices = new Uint32Array(tokens * k)
+    const values = new Float32Array(tokens * k)
+    const counts = new Uint32Array(tokens)
+    for (let row = 0; row < tokens; row++) {
+      const begin = codes.offsets[row]!
+      const end = codes.offsets[row + 1]!
+      counts[row] = end - begin
+      indices.set(codes.indices.subarray(begin, end), row * k)
+      values.set(codes.values.subarray(begin, end), row * k)
+    }
+    writeFileSync(join(folder, `${name}.indices.u32`), indices)
+    writeFileSync(join(folder, `${name}.values.f32`), values)
+    writeFileSync(join(folder, `${name}.counts.u32`), counts)
+    return { rows: tokens }
+  },
+  async memory() {
+    look()
+    return { peakRssBytes: memory()('VmHWM'), peakAnonymousBytes: peakAnonymous }
+  },
+})
