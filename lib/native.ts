@@ -13,6 +13,8 @@ export interface NativeRuntimeInfo {
   cpuFeatures: string
   isa: 'reference' | 'avx2' | 'avx512'
   threads: number
+  /** The GPU plugin: opened or not, of use or not, and what it found or why not. */
+  cuda: { loaded: boolean; usable: boolean; reason: string }
 }
 
 /**

@@ -16,7 +16,7 @@ export async function runInfoCommand(options: { json?: true }, terminal: Termina
     ['threads', `${info.threads} (--threads or PERSONASCOPE_THREADS overrides)`],
     ...Object.entries(info.plugins).map(([name, plugin]): [string, string] => [
       `plugin ${name}`,
-      plugin.loaded ? 'loaded' : `absent: ${plugin.reason}`,
+      plugin.usable ? plugin.reason : `${plugin.loaded ? 'loaded' : 'absent'}: ${plugin.reason}`,
     ]),
   ]
   const width = Math.max(...rows.map(([name]) => name.length))

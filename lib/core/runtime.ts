@@ -16,13 +16,17 @@ export function setIsa(isa: Isa): void {
   callNative(() => native.setIsa(isa))
 }
 
-/** A shared library opened at run time; absent is normal, and `reason` says why. */
+/**
+ * A shared library opened at run time; absent is normal. `usable`: it found a device. `reason`: what it found, or why it
+ * is of no use.
+ */
 export interface PluginInfo {
   loaded: boolean
+  usable: boolean
   reason: string
 }
 
-export interface RuntimeInfo extends NativeRuntimeInfo {
+export interface RuntimeInfo extends Omit<NativeRuntimeInfo, 'cuda'> {
   version: string
   node: string
   platform: string
@@ -31,14 +35,15 @@ export interface RuntimeInfo extends NativeRuntimeInfo {
 
 /** What runs here: versions, the CPU and its features, the kernels chosen, threads, plugins and why one is absent. */
 export function runtimeInfo(): RuntimeInfo {
+  const { cuda, ...info } = callNative(() => native.runtimeInfo())
   return {
     version,
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
-    ...callNative(() => native.runtimeInfo()),
+    ...info,
     plugins: {
-      cuda: { loaded: false, reason: 'not built: this version has no GPU kernels yet' },
-      mpi: { loaded: false, reason: 'not built: this version runs on one machine' },
+      cuda,
+      mpi: { loaded: false, usable: false, reason: 'not built: this version runs on one machine' },
     },
   }
 }

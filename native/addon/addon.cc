@@ -6,6 +6,7 @@
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
 #include "native/core/isa.h"
+#include "native/core/plugin.h"
 #include "native/core/thread_pool.h"
 
 namespace personascope::addon {
@@ -19,6 +20,11 @@ Napi::Value runtime_info(const Napi::CallbackInfo& info) {
     result.Set("cpuFeatures", cpu_features());
     result.Set("isa", isa_name(active_isa()));
     result.Set("threads", thread_count());
+    auto cuda = Napi::Object::New(env);
+    cuda.Set("loaded", cuda_plugin_state().loaded);
+    cuda.Set("usable", cuda_plugin() != nullptr);
+    cuda.Set("reason", cuda_plugin_state().reason);
+    result.Set("cuda", cuda);
     return result;
   });
 }

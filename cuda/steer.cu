@@ -1,0 +1,125 @@
+// Steering in place; the arithmetic of native/kernels/steer, to the bit. One block a row at a time: the
+// products with the vectors are canonical, an octet of lanes each.
+#include <algorithm>
+#include <vector>
+
+#include "cuda/device/canonical.cuh"
+#include "cuda/operations.h"
+#include "native/kernels/steer/steer.h"
+
+namespace personascope::cuda {
+
+namespace {
+
+constexpr int kThreads = 256, kOctets = kThreads / kCanonicalLanes;
+constexpr std::size_t kMostSharedRow = 64 * 1024;
+
+struct SteerKernelArgs {
+  SteerKind kind;
+  float* x;
+  std::size_t rows, width, padded, stride;
+  const std::uint8_t* mask;
+  const std::uint32_t* group;
+  std::size_t dimensions;
+  const float* vectors;  // [groups, dimensions, padded]
+  const float *amounts, *low, *high, *centre;
+  float* scratch;  // [blocks, padded], or null: shared memory
+};
+
+__global__ void __launch_bounds__(kThreads) steer_kernel(const SteerKernelArgs args) {
+  extern __shared__ __align__(16) float shared_row[];
+  __shared__ float change[kMostSteerDimensions];
+  float* centred = args.scratch ? args.scratch + blockIdx.x * args.padded : shared_row;
+  const int octet = threadIdx.x / kCanonicalLanes;
+  const auto dimensions = static_cast<int>(args.dimensions);
+  for (std::size_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    if (args.mask && !args.mask[row]) continue;
+    float* x = args.x + row * args.stride;
+    const std::size_t group = args.group ? args.group[row] : 0;
+    const float* vectors = args.vectors + group * args.dimensions * args.padded;
+    __syncthreads();  // the row before is done with
+    if (args.kind == SteerKind::add) {
+      if (threadIdx.x < dimensions) change[threadIdx.x] = args.amounts[group * args.dimensions + threadIdx.x];
+    } else {
+      for (std::size_t i = threadIdx.x; i < args.padded; i += kThreads)
+        centred[i] = i >= args.width ? 0.0f : args.centre ? x[i] - args.centre[i] : x[i];
+      __syncthreads();
+      for (int first = 0; first < dimensions; first += kOctets) {
+        // Octets without a vector repeat the last one's: shuffles need whole warps.
+        const int j = min(first + octet, dimensions - 1);
+        const float along = canonical_product<RowReader<Dtype::f32>>(
+            reinterpret_cast<const std::uint8_t*>(vectors + j * args.padded), centred, args.padded);
+        if (first + octet >= dimensions || threadIdx.x % kCanonicalLanes != 0) continue;
+        const std::size_t at = group * args.dimensions + j;
+        if (args.kind == SteerKind::ablate) change[j] = -along;
+        if (args.kind == SteerKind::clamp) {
+          const float raised = along < args.low[at] ? args.low[at] : along;
+          change[j] = (args.high[at] < raised ? args.high[at] : raised) - along;
+        }
+        if (args.kind == SteerKind::project) change[j] = along;
+      }
+    }
+    __syncthreads();
+    for (std::size_t i = threadIdx.x; i < args.width; i += kThreads) {
+      float value = args.kind != SteerKind::project ? x[i] : args.centre ? args.centre[i] : 0.0f;
+      for (int j = 0; j < dimensions; ++j) value = fmaf(change[j], vectors[j * args.padded + i], value);
+      x[i] = value;
+    }
+  }
+}
+
+}  // namespace
+
+void steer(const DeviceSteerArgs& given) {
+  require(given.kind >= 0 && given.kind <= 3 && given.width > 0 && given.stride >= given.width &&
+              given.dimensions >= 1 && given.dimensions <= kMostSteerDimensions && given.groups >= 1 &&
+              given.vectors,
+          ErrorCode::invalid_argument, "steer on the device: sizes or vectors are wrong");
+  if (given.rows == 0) return;
+  Stream stream;
+  SteerKernelArgs args = {};
+  args.kind = static_cast<SteerKind>(given.kind);
+  args.x = given.x;
+  args.rows = given.rows;
+  args.width = given.width;
+  args.padded = (given.width + 63) / 64 * 64;
+  args.stride = given.stride;
+  args.dimensions = given.dimensions;
+  const std::size_t count = given.groups * given.dimensions;
+  std::vector<float> padded(count * args.padded, 0.0f);
+  for (std::size_t j = 0; j < count; ++j)
+    std::copy_n(given.vectors + j * given.width, given.width, padded.data() + j * args.padded);
+  Buffer<float> vectors, amounts, low, high, centre, scratch;
+  Buffer<std::uint8_t> mask;
+  Buffer<std::uint32_t> group;
+  const auto take = [&stream](auto& buffer, const auto* from, std::size_t size) {
+    if (from) upload(buffer, from, size, stream, "steering");
+    return from ? buffer.data() : nullptr;
+  };
+  args.vectors = take(vectors, padded.data(), padded.size());
+  args.amounts = take(amounts, given.amounts, count);
+  args.low = take(low, given.low, count);
+  args.high = take(high, given.high, count);
+  args.centre = take(centre, given.centre, given.width);
+  args.mask = take(mask, given.mask, given.rows);
+  args.group = take(group, given.group, given.rows);
+  int processors = 0;
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, given.device),
+             "asking the device");
+  const std::size_t bytes = args.padded * sizeof(float);
+  const bool in_shared = bytes <= kMostSharedRow;
+  const std::size_t most = static_cast<std::size_t>(processors) * (in_shared ? 32 : 4);
+  const auto blocks = static_cast<unsigned>(std::min(args.rows, most));
+  if (!in_shared) {
+    scratch.reserve(blocks * args.padded, "steering");
+    args.scratch = scratch.data();
+  }
+  check_cuda(cudaFuncSetAttribute(steer_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(kMostSharedRow)),
+             "shared memory of the kernel steer");
+  steer_kernel<<<blocks, kThreads, in_shared ? bytes : 0, stream>>>(args);
+  check_launch("steer");
+  stream.wait();
+}
+
+}  // namespace personascope::cuda
