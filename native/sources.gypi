@@ -153,6 +153,7 @@
       "test/native/cuda/exact_totals_test.cc",
       "test/native/tensor_test.cc",
       "test/native/kernels/encode_test.cc",
+      "test/native/kernels/encode_screen_test.cc",
       "test/native/finite_test.cc",
       "test/native/rows_test.cc",
       "test/native/io/json_test.cc",

@@ -99,6 +99,8 @@ const char* precision_name(Precision precision) {
 
 std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
                                           const float* mean, const ScreenHooks& hooks, const Screen* like) {
+  require(!mean || precision != Precision::fp32, ErrorCode::internal,
+          "encoder: fp32 screens tokens as they are");
   check_arrays(encoder);
   const EncodeKernels kernels = encode_variants().active();
   const std::size_t n = encoder.latents, width = encoder.width, padded = padded_width(width);
