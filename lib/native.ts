@@ -31,6 +31,10 @@ export interface NativeTensor {
   readF32(options: NativeJobOptions): Promise<Float32Array>
   /** Slices begin … end − 1 of the first axis as fp32, row-major; for small pieces. */
   rowsF32(begin: number, end: number): Float32Array
+  /** Euclidean norms of the slices of the first axis. */
+  rowNorms(options: NativeJobOptions): Promise<Float32Array>
+  /** The value of a tensor of one element, of any dtype. */
+  item(): number
   /** A view with the axes in this order. */
   permute(axes: readonly number[]): NativeTensor
   /** A view with the axes in reverse order. */

@@ -1,21 +1,11 @@
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
-import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
-import { readJson, writeJson } from '../io/json.js'
-import { SafetensorsFile, writeSafetensors } from '../io/safetensors.js'
+import { callNative, runNative, type TaskOptions } from '../core/task.js'
 import { native, type NativePrecision, type NativeSae, type NativeSaeSpec } from '../native.js'
 import { SparseCodes } from './codes.js'
-import {
-  CONFIG_FILE,
-  WEIGHTS_FILE,
-  configOf,
-  configSchema,
-  settingsOf,
-  type SaeMetadata,
-  type SaeSettings,
-} from './config.js'
-import type { InputNorm, SaeSpec, Selection } from './spec.js'
+import type { SaeMetadata } from './config.js'
+import { readSae } from './formats/index.js'
+import { writeSaeLens, type SaeSummary } from './formats/saelens-writer.js'
+import type { InputNorm, SaeSpec, Selection, WeightSource } from './spec.js'
 
 /** Weights of an SAE, row-major. */
 export interface SaeWeights {
@@ -87,9 +77,11 @@ export class Sae {
   /** @internal All but the weights. */
   readonly spec: Readonly<SaeSummary>
   readonly #native: NativeSae
+  /** Kept for `save`. */
+  readonly #skip: WeightSource | undefined
 
   private constructor(summary: SaeSummary, made: NativeSae, options: SaeOptions) {
-    const { wEnc: _1, wDec: _2, wSkip: _3, bEnc: _4, bDec: _5, ...spec } = summary as SaeSpec
+    const { wEnc: _1, wDec: _2, wSkip, bEnc: _4, bDec: _5, ...spec } = summary as SaeSpec
     this.dModel = spec.dModel
     this.dOut = spec.dOut ?? spec.dModel
     this.latents = spec.latents
@@ -101,6 +93,7 @@ export class Sae {
     this.metadata = { ...spec.metadata }
     this.spec = spec
     this.#native = made
+    this.#skip = wSkip
   }
 
   /** Codes a token at most, where the selection rule bounds them; else the number of latents. */
@@ -154,46 +147,12 @@ export class Sae {
   }
 
   /**
-   * Reads a folder in SAELens layout: cfg.json and sae_weights.safetensors (TopK architecture; F32, F16, BF16 or F64
-   * weights). Errors name the file and the field or tensor: `ERR_NOT_FOUND`, `ERR_FORMAT`, `ERR_NON_FINITE`.
+   * The SAE in a folder or file of any format that lib/sae/formats knows: SAELens, sparsify, Gemma Scope, OpenAI,
+   * dictionary_learning, crosscoders. Weights stay in the mapped files. Errors name the file and the field or tensor:
+   * `ERR_NOT_FOUND`, `ERR_FORMAT`, `ERR_NON_FINITE`.
    */
-  static async load(folder: string, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
-    throwIfAborted(options)
-    const configFile = join(folder, CONFIG_FILE)
-    const settings = settingsOf(await readJson(configFile, configSchema), configFile)
-    const { dModel, latents, k, subtractDecoderBias, metadata } = settings
-    const path = join(folder, WEIGHTS_FILE)
-    const file = SafetensorsFile.open(path)
-    const { signal } = options
-    const wEnc = file.tensor('W_enc', [dModel, latents]).transpose()
-    const wDec = file.tensor('W_dec', [latents, dModel])
-    const bEnc = await file.f32('b_enc', { shape: [latents], signal })
-    const bDec = await file.f32('b_dec', { shape: [dModel], signal })
-    const scaling = file.tensors.get('scaling_factor')
-    if (
-      scaling !== undefined &&
-      !(await file.f32('scaling_factor', { signal })).every((factor) => factor === 1)
-    )
-      throw new PersonascopeError('ERR_FORMAT', `${path}: tensor 'scaling_factor' is not all ones`, {
-        hint: 'fold it into the weights with SAELens and save the SAE again',
-      })
-    const spec: SaeSpec = {
-      dModel,
-      latents,
-      architecture: 'topk',
-      selection: { rule: 'topk', k },
-      inputNorm: 'none',
-      subtractDecoderBias,
-      wEnc,
-      wDec,
-      bEnc,
-      bDec,
-      metadata,
-    }
-    if (settings.rescaleByDecoderNorm) {
-      spec.selectionScale = rowNorms(await file.f32('W_dec', { signal }), dModel)
-      spec.scaledCodes = true
-    }
+  static async load(path: string, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
+    const spec = await readSae(path, options)
     try {
       return await Sae.fromSpec(spec, options)
     } catch (error) {
@@ -212,56 +171,31 @@ export class Sae {
     await runNative(options, 'latents', (job) => this.#native.prepare(precision, options.calibration, job))
   }
 
-  /** Writes the SAELens layout into a folder (made if need be); each file beside and renamed. */
+  /**
+   * Writes the SAELens layout into a folder (made if need be); each file beside and renamed. `ERR_INVALID_ARGUMENT`
+   * names what SAELens cannot express.
+   */
   async save(folder: string, options: TaskOptions = {}): Promise<void> {
-    throwIfAborted(options)
-    const { dModel, latents, spec } = this
-    requireArgument(
-      spec.selection.rule === 'topk' &&
-        spec.inputNorm === 'none' &&
-        !spec.standardise &&
-        spec.dOut === undefined &&
-        (spec.selectionScale === undefined || spec.scaledCodes === true),
-      `an SAE of architecture '${spec.architecture}' cannot be written as a TopK autoencoder of SAELens`,
-    )
-    try {
-      await mkdir(folder, { recursive: true })
-    } catch (error) {
-      throw toPersonascopeError(error, folder)
-    }
     const made = this.#native
-    // Pieces of about 16 MB: a large SAE is never held twice.
-    const encoderStep = Math.max(1, Math.floor((1 << 22) / latents))
-    const decoderStep = Math.max(1, Math.floor((1 << 22) / dModel))
-    async function* pieces(total: number, step: number, read: (begin: number, end: number) => Float32Array) {
-      for (let begin = 0; begin < total; begin += step) {
-        throwIfAborted(options)
-        yield read(begin, Math.min(total, begin + step))
-      }
-    }
-    await writeSafetensors(
-      join(folder, WEIGHTS_FILE),
-      [
-        {
-          name: 'W_enc',
-          dtype: 'F32',
-          shape: [dModel, latents],
-          data: () => pieces(dModel, encoderStep, (begin, end) => made.encoderColumns(begin, end)),
-        },
-        {
-          name: 'W_dec',
-          dtype: 'F32',
-          shape: [latents, dModel],
-          data: () => pieces(latents, decoderStep, (begin, end) => made.decoderRows(begin, end)),
-        },
-        { name: 'b_enc', dtype: 'F32', shape: [latents], data: made.encoderBias() },
-        { name: 'b_dec', dtype: 'F32', shape: [dModel], data: made.decoderBias() },
-      ],
-      { metadata: { format: 'pt' } },
-    )
-    await writeJson(
-      join(folder, CONFIG_FILE),
-      configOf({ ...this.#settings(), rescaleByDecoderNorm: spec.scaledCodes ?? false }),
+    const skip = this.#skip
+    await writeSaeLens(
+      folder,
+      this.spec,
+      {
+        encoderColumns: (begin, end) => callNative(() => made.encoderColumns(begin, end)),
+        decoderRows: (begin, end) => callNative(() => made.decoderRows(begin, end)),
+        encoderBias: () => made.encoderBias(),
+        decoderBias: () => made.decoderBias(),
+        ...(skip === undefined
+          ? {}
+          : {
+              skip: async () =>
+                skip instanceof Float32Array
+                  ? skip
+                  : runNative(options, 'values', (job) => skip.readF32(job)),
+            }),
+      },
+      options,
     )
   }
 
@@ -340,11 +274,6 @@ export class Sae {
     return options.precision === undefined ? undefined : nativePrecision(options.precision)
   }
 
-  #settings(): Omit<SaeSettings, 'rescaleByDecoderNorm'> {
-    const { dModel, latents, k, subtractDecoderBias, metadata } = this
-    return { dModel, latents, k, subtractDecoderBias, metadata }
-  }
-
   #indices(latents: Uint32Array | readonly number[]): Uint32Array {
     for (const latent of latents)
       requireArgument(
@@ -354,8 +283,6 @@ export class Sae {
     return Uint32Array.from(latents)
   }
 }
-
-type SaeSummary = Omit<SaeSpec, 'wEnc' | 'wDec' | 'wSkip' | 'bEnc' | 'bDec'>
 
 const rules = { topk: 0, threshold: 1, gated: 2, groupmax: 3 } as const
 const norms = { none: 0, constant_norm_rescale: 1, layer_norm: 2 } as const
@@ -392,13 +319,4 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
     made.k = selection.k
   }
   return made
-}
-
-/** Euclidean norms of the rows of a matrix [rows, width]. */
-function rowNorms(matrix: Float32Array, width: number): Float32Array {
-  return Float32Array.from({ length: matrix.length / width }, (_, row) => {
-    let squares = 0
-    for (let i = row * width; i < (row + 1) * width; i++) squares += matrix[i]! * matrix[i]!
-    return Math.sqrt(squares)
-  })
 }

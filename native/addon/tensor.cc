@@ -46,6 +46,7 @@ Napi::Function TensorClass::define(Napi::Env env) {
       {InstanceAccessor<&TensorClass::name>("name"), InstanceAccessor<&TensorClass::dtype>("dtype"),
        InstanceAccessor<&TensorClass::shape>("shape"), InstanceAccessor<&TensorClass::strides>("strides"),
        InstanceMethod("readF32", &TensorClass::read_f32), InstanceMethod("rowsF32", &TensorClass::rows_f32),
+       InstanceMethod("rowNorms", &TensorClass::row_norms), InstanceMethod("item", &TensorClass::item),
        InstanceMethod("permute", &TensorClass::permute), InstanceMethod("transpose", &TensorClass::transpose),
        InstanceMethod("reshape", &TensorClass::reshape)});
 }
@@ -119,6 +120,28 @@ Napi::Value TensorClass::rows_f32(const Napi::CallbackInfo& info) {
     personascope::read_f32(tensor_, begin * row, values.size(), values.data());
     return to_typed_array(env, std::move(values));
   });
+}
+
+// rowNorms(options): Euclidean norms of the slices of the first axis.
+Napi::Value TensorClass::row_norms(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    return start_job(env, info[0], {}, [tensor = tensor_](JobContext& job) -> Finish {
+      const std::uint64_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
+      auto norms = std::make_shared<AlignedBuffer<float>>(rows);
+      personascope::row_norms(tensor, norms->data(), [&](std::uint64_t done) {
+        job.check();
+        job.progress(static_cast<double>(done), static_cast<double>(rows));
+      });
+      return [norms](Napi::Env end) { return to_typed_array(end, std::move(*norms)); };
+    });
+  });
+}
+
+// item(): the value of a tensor of one element.
+Napi::Value TensorClass::item(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(),
+                 [&]() -> Napi::Value { return Napi::Number::New(info.Env(), personascope::item(tensor_)); });
 }
 
 Napi::Value TensorClass::permute(const Napi::CallbackInfo& info) {

@@ -23,6 +23,8 @@ class TensorClass : public Napi::ObjectWrap<TensorClass> {
   Napi::Value strides(const Napi::CallbackInfo& info);
   Napi::Value read_f32(const Napi::CallbackInfo& info);
   Napi::Value rows_f32(const Napi::CallbackInfo& info);
+  Napi::Value row_norms(const Napi::CallbackInfo& info);
+  Napi::Value item(const Napi::CallbackInfo& info);
   Napi::Value permute(const Napi::CallbackInfo& info);
   Napi::Value transpose(const Napi::CallbackInfo& info);
   Napi::Value reshape(const Napi::CallbackInfo& info);

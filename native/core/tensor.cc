@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -159,6 +160,63 @@ void read_f32(const Tensor& tensor, std::uint64_t first, std::uint64_t count, fl
     default:
       fail(ErrorCode::format,
            tensor.name + " is of " + dtype_name(tensor.dtype) + ", expected F32, F16, BF16 or F64");
+  }
+}
+
+void row_norms(const Tensor& tensor, float* out, const std::function<void(std::uint64_t rows)>& check) {
+  const std::uint64_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
+  if (rows == 0) return;
+  const std::uint64_t width = tensor.elements() / rows;
+  const std::uint64_t step =
+      std::max<std::uint64_t>(1, (std::uint64_t{1} << 22) / std::max<std::uint64_t>(1, width));
+  std::vector<float> piece(std::min(step, rows) * width);
+  for (std::uint64_t begin = 0; begin < rows; begin += step) {
+    const std::uint64_t end = std::min(rows, begin + step);
+    read_f32(tensor, begin * width, (end - begin) * width, piece.data());
+    for (std::uint64_t row = begin; row < end; ++row) {
+      double squares = 0;
+      for (std::uint64_t i = 0; i < width; ++i) {
+        const double value = piece[(row - begin) * width + i];
+        squares += value * value;
+      }
+      out[row] = static_cast<float>(std::sqrt(squares));
+    }
+    check(end);
+  }
+}
+
+double item(const Tensor& tensor) {
+  require(tensor.elements() == 1, ErrorCode::format,
+          tensor.name + " has shape " + shape_text(tensor.shape) + ", expected one value");
+  const auto as = [&](auto zero) {
+    std::memcpy(&zero, tensor.data, sizeof zero);
+    return static_cast<double>(zero);
+  };
+  switch (tensor.dtype) {
+    case Dtype::i64:
+      return as(std::int64_t{});
+    case Dtype::i32:
+      return as(std::int32_t{});
+    case Dtype::i16:
+      return as(std::int16_t{});
+    case Dtype::i8:
+      return as(std::int8_t{});
+    case Dtype::u64:
+      return as(std::uint64_t{});
+    case Dtype::u32:
+      return as(std::uint32_t{});
+    case Dtype::u16:
+      return as(std::uint16_t{});
+    case Dtype::u8:
+    case Dtype::boolean:
+      return as(std::uint8_t{});
+    case Dtype::f64:
+      return as(double{});
+    default: {
+      float value = 0;
+      read_f32(tensor, 0, 1, &value);
+      return value;
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,6 +44,13 @@ Tensor reshaped(const Tensor& tensor, const std::vector<std::uint64_t>& shape);
 // fp32 to `out`: F32, F16 and BF16 exactly, F64 rounded to nearest. Uses the thread pool. Throws format for
 // other dtypes, invalid_argument for a range that is not there.
 void read_f32(const Tensor& tensor, std::uint64_t first, std::uint64_t count, float* out);
+
+// Euclidean norms of the slices of the first axis, summed in fp64: out [shape[0]]. `check` is called now and
+// then. Errors as read_f32.
+void row_norms(const Tensor& tensor, float* out, const std::function<void(std::uint64_t rows)>& check);
+
+// The one value of a tensor of one element, of any dtype but F8; throws format otherwise.
+double item(const Tensor& tensor);
 
 // "[2, 3]", for messages.
 std::string shape_text(const std::vector<std::uint64_t>& shape);

@@ -94,6 +94,29 @@ TEST(sixteen_bit_and_double_values) {
   CHECK_THROWS(values(t), ErrorCode::format);
 }
 
+TEST(norms_of_rows_and_single_values) {
+  std::vector<float> norms(3);
+  std::uint64_t done = 0;
+  row_norms(transposed(counting({2, 3})), norms.data(), [&](std::uint64_t rows) { done = rows; });
+  CHECK_EQ(done, 3u);
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK_CLOSE(norms[i], std::sqrt(static_cast<double>(i * i + (i + 3) * (i + 3))), 1e-6);
+  Tensor t = counting({1});
+  const std::int64_t integer = -5;
+  t.data = reinterpret_cast<const std::uint8_t*>(&integer);
+  t.dtype = Dtype::i64;
+  CHECK_EQ(item(t), -5.0);
+  t.dtype = Dtype::i32;
+  CHECK_EQ(item(t), -5.0);
+  t.dtype = Dtype::u8;
+  CHECK_EQ(item(t), 251.0);
+  const std::uint16_t half = 0x3c00;
+  t.data = reinterpret_cast<const std::uint8_t*>(&half);
+  t.dtype = Dtype::f16;
+  CHECK_EQ(item(t), 1.0);
+  CHECK_THROWS(item(counting({2})), ErrorCode::format);
+}
+
 TEST(wrong_views_and_ranges_are_refused) {
   const Tensor t = counting({2, 3});
   CHECK_THROWS(values(t, 5, 2), ErrorCode::invalid_argument);

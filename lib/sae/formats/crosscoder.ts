@@ -1,0 +1,154 @@
+/**
+ * Crosscoders of the science-of-finetuning fork of dictionary_learning: `model.safetensors` and `config.json`, or one
+ * `.pt`. The layers (of one model, or the same layer of several models) stand side by side: inputs are [layers × d].
+ */
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+import { PersonascopeError } from '../../core/errors.js'
+import { callNative, runNative, type TaskOptions } from '../../core/task.js'
+import { readJson } from '../../io/json.js'
+import { TensorFile } from '../../io/tensor-file.js'
+import type { SaeSpec } from '../spec.js'
+import { fileWithEnding, type Place, type SaeFormat } from './format.js'
+import { batchThreshold, numberIn, refuse, rowNorms } from './weights.js'
+
+const FILE = 'model.safetensors'
+
+const schema = z.object({
+  dict_class: z.string().nullish(),
+  keep_relative_variance: z.boolean().nullish(),
+  code_normalization_alpha_sae: z.number().nullish(),
+  code_normalization_alpha_cc: z.number().nullish(),
+})
+type Config = z.infer<typeof schema>
+
+/** code_normalization_id */
+const normalisations = ['none', 'crosscoder', 'sae', 'mixed', 'none', 'decoupled'] as const
+type CodeNormalisation = (typeof normalisations)[number]
+
+export const crosscoder: SaeFormat = {
+  name: 'crosscoder',
+
+  async lacks(place: Place): Promise<string | undefined> {
+    const path = fileOf(place)
+    if (path === undefined) return 'model.safetensors or a single .pt file'
+    const file = await TensorFile.open(path)
+    const three = ['encoder.weight', 'decoder.weight'].every(
+      (name) => file.tensors.get(name)?.shape.length === 3,
+    )
+    return three ? undefined : 'tensors encoder.weight and decoder.weight of three dimensions'
+  },
+
+  async read(place: Place, options?: TaskOptions): Promise<SaeSpec> {
+    const path = fileOf(place)!
+    const file = await TensorFile.open(path, options)
+    const config = await configOf(path)
+    const [layers, d, latents] = file.tensor('encoder.weight').shape as [number, number, number]
+    const width = layers * d
+    const decoder = file.tensor('decoder.weight', [layers, latents, d])
+    const normalisation = normalisationOf(file)
+    const batch = file.tensors.has('threshold')
+    if (batch && file.tensor('threshold').shape.reduce((a, b) => a * b, 1) !== 1)
+      refuse(path, 'threshold', 'one a layer', 'one for all: decoupled codes are not read')
+    if (batch && normalisation === 'decoupled')
+      refuse(path, 'code_normalization_id', 'decoupled', 'a normalisation that gives one code a latent')
+    const spec: SaeSpec = {
+      dModel: width,
+      latents,
+      layers,
+      architecture: config.dict_class ?? (batch ? 'BatchTopKCrossCoder' : 'CrossCoder'),
+      selection: batch
+        ? batchThreshold(path, numberIn(file, 'threshold')!)
+        : { rule: 'threshold', threshold: 0 },
+      inputNorm: 'none',
+      subtractDecoderBias: false,
+      wEnc: callNative(() => file.tensor('encoder.weight').reshape([width, latents]).transpose()),
+      // [layers, latents, d] has no view as a matrix [latents, layers × d]: it is read into memory.
+      wDec: await runNative({ signal: options?.signal }, 'values', (job) =>
+        decoder.permute([1, 0, 2]).readF32(job),
+      ),
+      bEnc: await file.f32('encoder.bias', [latents], options),
+      bDec: await file.f32('decoder.bias', [layers, d], options),
+      metadata: {},
+    }
+    // Only the threshold sees scaled codes; without one nothing depends on the scale.
+    if (batch && normalisation !== 'none') {
+      const norms = await rowNorms(
+        callNative(() => decoder.reshape([layers * latents, d])),
+        options,
+      )
+      spec.selectionScale = scaleOf(normalisation, norms, layers, latents, config)
+    }
+    const standardise = await normaliserOf(file, width, [layers, d], config, options)
+    if (standardise !== undefined) spec.standardise = standardise
+    return spec
+  },
+}
+
+function fileOf(place: Place): string | undefined {
+  if (place.file !== undefined) return fileWithEnding(place, ['.safetensors', '.pt'])
+  return place.names.has(FILE) ? join(place.folder, FILE) : fileWithEnding(place, ['.pt'])
+}
+
+async function configOf(path: string): Promise<Config> {
+  try {
+    return await readJson(join(dirname(path), 'config.json'), schema)
+  } catch (error) {
+    if (error instanceof PersonascopeError && error.code === 'ERR_NOT_FOUND') return {}
+    throw error
+  }
+}
+
+function normalisationOf(file: TensorFile): CodeNormalisation {
+  const id = numberIn(file, 'code_normalization_id') ?? 1
+  return normalisations[id] ?? refuse(file.path, 'code_normalization_id', id, 'a number from 1 to 5')
+}
+
+/** Per latent, of the norms [layers, latents] of its decoder vectors. */
+function scaleOf(
+  normalisation: CodeNormalisation,
+  norms: Float32Array,
+  layers: number,
+  latents: number,
+  config: Config,
+): Float32Array {
+  const sum = (latent: number, term: (norm: number) => number): number => {
+    let total = 0
+    for (let layer = 0; layer < layers; layer++) total += term(norms[layer * latents + latent]!)
+    return total
+  }
+  const added = (latent: number): number => sum(latent, (norm) => norm)
+  const joined = (latent: number): number => Math.sqrt(sum(latent, (norm) => norm * norm))
+  const ofSae = config.code_normalization_alpha_sae ?? 1
+  const ofLayers = config.code_normalization_alpha_cc ?? 0.1
+  const scale: Partial<Record<CodeNormalisation, (latent: number) => number>> = {
+    crosscoder: added,
+    sae: joined,
+    mixed: (latent) => ofSae * joined(latent) + ofLayers * added(latent),
+  }
+  return Float32Array.from({ length: latents }, (_, latent) => scale[normalisation]!(latent))
+}
+
+/**
+ * (x − mean) · activation_global_scale, which keeps the dimensions' relative variances, or (x − mean) / (std + 1e-8)
+ * dimension by dimension, where that scale is the placeholder 1. NaN stands for no normalisation.
+ */
+async function normaliserOf(
+  file: TensorFile,
+  width: number,
+  shape: readonly number[],
+  config: Config,
+  options: TaskOptions | undefined,
+): Promise<SaeSpec['standardise']> {
+  if (!file.tensors.has('activation_mean') || !file.tensors.has('activation_std')) return undefined
+  const mean = await file.f32('activation_mean', shape, options)
+  const std = await file.f32('activation_std', shape, options)
+  if (mean.some(Number.isNaN) || std.some(Number.isNaN)) return undefined
+  const global = numberIn(file, 'activation_global_scale') ?? 1
+  const relative = config.keep_relative_variance ?? global !== 1
+  if (relative && !(global > 0)) refuse(file.path, 'activation_global_scale', global, 'a number above 0')
+  return {
+    mean,
+    scale: relative ? new Float32Array(width).fill(1 / global) : std.map((value) => value + 1e-8),
+  }
+}

@@ -1,0 +1,75 @@
+/** Any SAE format, told by what lies in the folder. */
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PersonascopeError, requireArgument } from '../../core/errors.js'
+import { throwIfAborted, type TaskOptions } from '../../core/task.js'
+import type { SaeSpec } from '../spec.js'
+import { crosscoder } from './crosscoder.js'
+import { dictionaryLearning } from './dictionary-learning.js'
+import { placeAt, type SaeFormat } from './format.js'
+import { gemmaScope } from './gemma-scope.js'
+import { openai } from './openai.js'
+import { saelens } from './saelens.js'
+import { sparsify } from './sparsify.js'
+
+const formats: readonly SaeFormat[] = [saelens, sparsify, gemmaScope, openai, dictionaryLearning, crosscoder]
+
+export interface FoundSae {
+  format: string
+  spec: SaeSpec
+}
+
+/**
+ * Reads the SAE in a folder or file, of whatever format (the semantics of each are those of the library that wrote it).
+ * Weights stay in the mapped files. Errors: `ERR_NOT_FOUND`; `ERR_FORMAT`, which lists what each format would need
+ * where none fits, and the SAEs below the folder where there are several.
+ */
+export async function readSae(path: string, options?: TaskOptions): Promise<SaeSpec> {
+  return (await findSae(path, options)).spec
+}
+
+/** As {@link readSae}, and says which format it is. */
+export async function findSae(path: string, options?: TaskOptions): Promise<FoundSae> {
+  requireArgument(
+    typeof path === 'string' && path !== '',
+    `path: found ${String(path)}, expected a folder or file`,
+  )
+  throwIfAborted(options)
+  const place = await placeAt(path)
+  const tried: string[] = []
+  for (const format of formats) {
+    const lack = await format.lacks(place)
+    if (lack === undefined) return { format: format.name, spec: await format.read(place, options) }
+    tried.push(`${format.name}: no ${lack}`)
+  }
+  const below = place.file === undefined ? await saesBelow(path) : []
+  if (below.length > 0)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${path}: holds ${below.length} SAEs, not one: ${listed(below)}`,
+      {
+        hint: `choose one of them, e.g. ${join(path, below[0]!)}`,
+      },
+    )
+  throw new PersonascopeError('ERR_FORMAT', `${path}: no SAE of a known format (${tried.join('; ')})`)
+}
+
+/** Folders up to two levels down that hold an SAE: hookpoints, seeds, layers, widths. */
+async function saesBelow(path: string, depth = 2): Promise<string[]> {
+  const found: string[] = []
+  for (const name of (await readdir(path)).toSorted().slice(0, 256)) {
+    const below = join(path, name)
+    if (!(await stat(below).catch(() => undefined))?.isDirectory()) continue
+    const place = await placeAt(below)
+    const lacks = await Promise.all(
+      formats.map((format) => format.lacks(place).catch(() => 'a readable file')),
+    )
+    if (lacks.includes(undefined)) found.push(name)
+    else if (depth > 1) found.push(...(await saesBelow(below, depth - 1)).map((deeper) => join(name, deeper)))
+  }
+  return found
+}
+
+function listed(names: readonly string[]): string {
+  return names.slice(0, 12).join(', ') + (names.length > 12 ? ', …' : '')
+}
