@@ -147,6 +147,8 @@
       "test/native/kernels/gemm_test.cc",
       "test/native/core_test.cc",
       "test/native/plugin_test.cc",
+      "test/native/cuda/device_test.cc",
+      "test/native/kernels/encode_cases_test.cc",
       "test/native/cuda/fragments_test.cc",
       "test/native/cuda/bounds_test.cc",
       "test/native/cuda/waves_test.cc",

@@ -53,9 +53,10 @@ DeviceWeights::DeviceWeights(const DeviceEncoderArgs& args) {
     }
     copies_.wait();
   } else {
-    rows_.reserve(latents * row_stride, "W_enc");
+    if (!in_place_) rows_.reserve(latents * row_stride, "W_enc");
     if (separate_screen_) screen_.reserve(latents * screen_stride, "the screen's copy of W_enc");
-    whole_ = {0, latents, rows_.data(), separate_screen_ ? screen_.data() : rows_.data(), latents};
+    const auto* rows = in_place_ ? static_cast<const std::uint8_t*>(source_.data) : rows_.data();
+    whole_ = {0, latents, rows, separate_screen_ ? screen_.data() : rows, latents};
     PinnedBuffer<std::uint8_t> staging[2];
     const std::uint64_t step = std::clamp<std::uint64_t>(kStagingBytes / row_stride, 1, latents);
     Event done[2];
@@ -66,10 +67,9 @@ DeviceWeights::DeviceWeights(const DeviceEncoderArgs& args) {
       auto& buffer = staging[turn % 2];
       if (source_.place == Place::host) buffer.reserve(step * row_stride, "W_enc");
       if (turn >= 2) done[turn % 2].wait();
-      std::uint8_t* to = rows_.data() + first * row_stride;
-      copy_rows(first, count, to, buffer.data(), copies_);
+      if (!in_place_) copy_rows(first, count, rows_.data() + first * row_stride, buffer.data(), copies_);
       done[turn % 2].record(copies_);
-      prepare({first, count, to, nullptr, 0},
+      prepare({first, count, rows + first * row_stride, nullptr, 0},
               separate_screen_ ? screen_.data() + first * screen_stride : nullptr, copies_);
     }
     copies_.wait();
@@ -130,7 +130,11 @@ void DeviceWeights::load_arrays(const DeviceEncoderArgs& args) {
 }
 
 void DeviceWeights::plan(const DeviceEncoderArgs& args) {
-  const std::uint64_t a_row = row_stride + (separate_screen_ ? screen_stride : 0);
+  // Rows that lie on the device as the kernels read them are used there.
+  in_place_ = source_.place == Place::device && source_.stride == row_stride &&
+              width * element_bytes(dtype) == row_stride &&
+              reinterpret_cast<std::uintptr_t>(source_.data) % 128 == 0;
+  const std::uint64_t a_row = (in_place_ ? 0 : row_stride) + (separate_screen_ ? screen_stride : 0);
   const std::uint64_t workspace = args.workspace_bytes ? args.workspace_bytes : std::uint64_t{384} << 20;
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "asking for free device memory");

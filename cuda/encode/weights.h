@@ -59,7 +59,7 @@ class DeviceWeights {
   void read_findings();
 
   DeviceRows source_ = {};
-  bool streamed_ = false;
+  bool streamed_ = false, in_place_ = false;
   bool separate_screen_ = false;  // else the rows themselves are screened
   std::uint64_t tile_ = 0, bytes_ = 0;
   double mean_norm_ = 0;

@@ -57,7 +57,9 @@ enum class DeviceKernel : std::int32_t {
 struct DeviceEncoderArgs {
   std::int32_t device;
   DevicePrecision precision;
-  DeviceRows rows;                // W [latents, width]; not kept when copied to the device
+  // W [latents, width]. The caller keeps it where it is streamed, or lies on the device in rows of whole 128
+  // bytes (256 of fp32) without gaps, which are used there; else it is copied.
+  DeviceRows rows;
   const float* bias;              // [latents], host
   const float* centre;            // [width] or null, host
   const float* mean;              // [width] or null, host: tokens are centred by it before they are rounded
