@@ -4,6 +4,7 @@ import { version } from '../version.js'
 import { describeError, EXIT, fromCommander, renderError, UsageError } from './errors.js'
 import { parseFolder, parsePreset, parseSeed, parseThreads } from './options.js'
 import type { PresetName } from './options.js'
+import { addFileCommands } from './file-commands.js'
 import { addStreamCommands } from './stream-commands.js'
 
 /** What a command may touch of the process; tests hand in their own. */
@@ -125,6 +126,7 @@ function build(terminal: Terminal, signal: AbortSignal): Command {
     })
 
   addStreamCommands(program, terminal, signal)
+  addFileCommands(program, terminal, signal)
 
   program
     .command('info')

@@ -130,6 +130,13 @@ describe('metadata', () => {
   })
 })
 
+async function changed(name: string, file: string, change: (text: string) => string): Promise<string> {
+  const folder = join(await temporaryFolder(), 'copy')
+  await cp(join(fixtures, name), folder, { recursive: true })
+  await writeFile(join(folder, file), change(await readFile(join(folder, file), 'utf8')))
+  return folder
+}
+
 describe('refusals', () => {
   it('a threshold that was never set is not read as dense', async () => {
     await expect(Sae.load(join(fixtures, 'dictionary-learning/unset-threshold'))).rejects.toMatchObject({
@@ -168,13 +175,6 @@ describe('refusals', () => {
     await cp(join(fixtures, 'dictionary-learning/Gated/ae.pt'), join(folder, 'other.pt'))
     expect((await Sae.load(join(folder, 'other.pt'))).architecture).toBe('GatedAutoEncoder')
   })
-
-  async function changed(name: string, file: string, change: (text: string) => string): Promise<string> {
-    const folder = join(await temporaryFolder(), 'copy')
-    await cp(join(fixtures, name), folder, { recursive: true })
-    await writeFile(join(folder, file), change(await readFile(join(folder, file), 'utf8')))
-    return folder
-  }
 
   it.each([
     ['saelens/topk', 'cfg.json', /"topk"/, '"temporal"', /cfg\.json: architecture is 'temporal'/],

@@ -1,0 +1,161 @@
+/** What a file or folder is, and whether it is sound. */
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { INDEX_FILE } from '../activations/format.js'
+import { ActivationStore } from '../activations/store.js'
+import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import { throwIfAborted, type TaskOptions } from '../core/task.js'
+import { LatentStats } from '../diffing/latent-stats.js'
+import { hookName } from '../models/hook.js'
+import { native } from '../native.js'
+import { inspectSae, type InspectedSae } from '../sae/inspect.js'
+import { SafetensorsFile } from './safetensors.js'
+import { TensorFile } from './tensor-file.js'
+
+export interface InspectedActivations {
+  kind: 'activations'
+  rows: number
+  dModel: number
+  sequences: number
+  shards: number
+  model: string
+  hook: string | null
+  problems: string[]
+}
+
+export interface InspectedCodes {
+  kind: 'codes'
+  rows: number
+  /** Codes a row, where all rows have as many. */
+  k: number | null
+  pairs: number
+  largestLatent: number
+  problems: string[]
+}
+
+export interface InspectedStatistics {
+  kind: 'statistics'
+  latents: number
+  rows: number
+  problems: string[]
+}
+
+export interface InspectedTensors {
+  kind: 'tensors'
+  format: string
+  tensors: { name: string; dtype: string; shape: number[] }[]
+  problems: string[]
+}
+
+export type Inspected =
+  InspectedSae | InspectedActivations | InspectedCodes | InspectedStatistics | InspectedTensors
+
+/**
+ * Reads everything once, in bounded memory. Errors: `ERR_NOT_FOUND`; `ERR_FORMAT` if it is none of these; what is wrong
+ * with one of them is told in `problems`.
+ */
+export async function inspectPath(path: string, options: TaskOptions = {}): Promise<Inspected> {
+  let folder: boolean
+  try {
+    folder = (await stat(path)).isDirectory()
+  } catch (error) {
+    throw toPersonascopeError(error, path)
+  }
+  throwIfAborted(options)
+  if (folder) {
+    const isStore = await stat(join(path, INDEX_FILE)).then(
+      () => true,
+      () => false,
+    )
+    return isStore ? inspectStore(path, options) : inspectSae(path, options)
+  }
+  const file = await TensorFile.open(path, options)
+  const names = new Set(file.tensors.keys())
+  if (file.format === 'safetensors') {
+    if (file.scalars.get('format') === 'personascope-latent-stats') return inspectStatistics(path, options)
+    if (names.has('indices') && names.has('values')) return inspectCodes(path)
+  }
+  if (names.has('activations') || file.format === 'npy') return inspectStore(path, options)
+  try {
+    return await inspectSae(path, options)
+  } catch (error) {
+    if (!(error instanceof PersonascopeError) || !error.message.includes('no SAE of a known format'))
+      throw error
+  }
+  const problems: string[] = []
+  await file.verify(options).catch((error: unknown) => {
+    throwIfAborted(options)
+    problems.push((error as Error).message)
+  })
+  return {
+    kind: 'tensors',
+    format: file.format,
+    tensors: [...file.tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
+    problems,
+  }
+}
+
+async function inspectStore(path: string, options: TaskOptions): Promise<InspectedActivations> {
+  const store = await ActivationStore.open(path)
+  const problems: string[] = []
+  let done = 0
+  try {
+    // Checksums are checked by reading.
+    for await (const { values } of store.batches({ batchSize: 4096 })) {
+      throwIfAborted(options)
+      const at = native.firstNonFinite(values)
+      if (at >= 0) {
+        const row = done + Math.floor(at / store.dModel)
+        problems.push(`activations: ${values[at]} in row ${row}, dimension ${at % store.dModel}`)
+        break
+      }
+      done += values.length / store.dModel
+      options.onProgress?.({ done, total: store.rows, unit: 'tokens' })
+    }
+  } catch (error) {
+    throwIfAborted(options)
+    problems.push((error as Error).message)
+  }
+  return {
+    kind: 'activations',
+    rows: store.rows,
+    dModel: store.dModel,
+    sequences: store.sequences,
+    shards: store.shards,
+    model: store.model,
+    hook: store.hook === undefined ? null : hookName(store.hook),
+    problems,
+  }
+}
+
+async function inspectStatistics(path: string, options: TaskOptions): Promise<InspectedStatistics> {
+  const stats = await LatentStats.load(path, options)
+  return { kind: 'statistics', latents: stats.latents, rows: stats.rows, problems: [] }
+}
+
+async function inspectCodes(path: string): Promise<InspectedCodes> {
+  const file = SafetensorsFile.open(path)
+  const indices = file.u32('indices')
+  const values = await file.f32('values')
+  const { shape } = file.require('indices')
+  const problems: string[] = []
+  if (values.length !== indices.length)
+    problems.push(`${indices.length} indices, but ${values.length} values`)
+  const broken = values.findIndex((value) => !(value > 0) || !Number.isFinite(value))
+  if (broken >= 0) problems.push(`values: ${values[broken]} at ${broken}, expected finite numbers above 0`)
+  const offsets = file.tensors.has('offsets') ? (file.view('offsets') as BigUint64Array) : undefined
+  if (offsets !== undefined) {
+    const falls = offsets.findIndex((offset, i) => offset < (i === 0 ? 0n : offsets[i - 1]!))
+    if (falls >= 0) problems.push(`offsets: fall at row ${falls}`)
+    if (offsets[0] !== 0n || offsets.at(-1) !== BigInt(indices.length))
+      problems.push(`offsets: run from ${offsets[0]} to ${offsets.at(-1)}, expected 0 to ${indices.length}`)
+  }
+  return {
+    kind: 'codes',
+    rows: offsets === undefined ? (shape[0] ?? 0) : offsets.length - 1,
+    k: offsets === undefined ? (shape[1] ?? null) : null,
+    pairs: indices.length,
+    largestLatent: indices.reduce((largest, index) => Math.max(largest, index), 0),
+    problems,
+  }
+}

@@ -1,0 +1,177 @@
+import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { ActivationStoreWriter } from '../../lib/activations/writer.js'
+import { runCli } from '../../lib/cli/program.js'
+import { writeSafetensors } from '../../lib/io/safetensors.js'
+import { Sae } from '../../lib/sae/sae.js'
+import { temporaryFolder } from '../io/temporary-folder.js'
+
+const fixtures = join(import.meta.dirname, '../fixtures/sae')
+
+async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const texts = { stdout: '', stderr: '' }
+  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
+    const made = new PassThrough()
+    made.on('data', (chunk: Buffer) => (texts[name] += chunk.toString()))
+    return made
+  }
+  const terminal = { stdout: stream('stdout'), stderr: stream('stderr'), env: {} }
+  const code = await runCli(args, terminal, new AbortController().signal)
+  return { code, ...texts }
+}
+
+describe('convert', () => {
+  it.each([
+    ['openai/topk', 'OpenAI sparse_autoencoder', 'topk'],
+    ['gemma-scope/compressed', 'Gemma Scope', 'jumprelu'],
+    ['dictionary-learning/AutoEncoder', 'dictionary_learning', 'standard'],
+    ['saelens/batchtopk-checkpoint', 'SAELens', 'jumprelu'],
+    ['saelens/skip-transcoder', 'SAELens', 'skip_transcoder'],
+  ])('%s: the same codes and reconstructions', async (name, from, architecture) => {
+    const folder = await temporaryFolder()
+    const out = join(folder, 'converted')
+    const { code, stdout } = await cli('convert', join(fixtures, name), out, '--json')
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({ from, architecture, latents: 32, dModel: 12 })
+    expect((await readdir(out)).toSorted()).toEqual(['cfg.json', 'sae_weights.safetensors'])
+    expect(await readdir(folder)).toEqual(['converted'])
+    const [before, after] = [await Sae.load(join(fixtures, name)), await Sae.load(out)]
+    const x = Float32Array.from({ length: 5 * 12 }, (_, i) => Math.sin(i * 1.7))
+    const [first, second] = [await before.encode(x), await after.encode(x)]
+    expect(second.indices).toEqual(first.indices)
+    const [wanted, found] = [
+      await before.decode(first, { input: x }),
+      await after.decode(second, { input: x }),
+    ]
+    for (const [i, value] of wanted.entries()) expect(found[i]).toBeCloseTo(value, 4)
+  })
+
+  it('leaves nothing where it fails', async () => {
+    const folder = await temporaryFolder()
+    const refused = await cli('convert', join(fixtures, 'crosscoder/relu'), join(folder, 'out'))
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toMatch(/^error \[ERR_INVALID_ARGUMENT\] SAELens has no word for crosscoders/)
+    await cp(join(fixtures, 'saelens/topk'), join(folder, 'sae'), { recursive: true })
+    const weights = await readFile(join(folder, 'sae/sae_weights.safetensors'))
+    weights.writeFloatLE(Number.NaN, weights.length - 4 * 700)
+    await writeFile(join(folder, 'sae/sae_weights.safetensors'), weights)
+    const broken = await cli('convert', join(folder, 'sae'), join(folder, 'out'))
+    expect(broken.code).toBe(1)
+    expect(broken.stderr).toMatch(/ERR_NON_FINITE.*W_enc: found NaN/)
+    expect(await readdir(folder)).toEqual(['sae'])
+  })
+
+  it('does not write over anything', async () => {
+    const folder = await temporaryFolder()
+    await writeFile(join(folder, 'mine'), 'x')
+    const { code, stderr } = await cli('convert', join(fixtures, 'saelens/topk'), folder)
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/holds 1 files, expected a new folder/)
+    await mkdir(join(folder, 'empty'))
+    expect((await cli('convert', join(fixtures, 'saelens/topk'), join(folder, 'empty'))).code).toBe(0)
+  })
+})
+
+describe('inspect', () => {
+  it('an SAE', async () => {
+    const { code, stdout } = await cli('inspect', join(fixtures, 'saelens/jumprelu'), '--json')
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toMatchObject({
+      kind: 'sae',
+      format: 'SAELens',
+      architecture: 'jumprelu',
+      dModel: 12,
+      latents: 32,
+      dtype: 'F32',
+      rule: 'threshold',
+      k: null,
+      model: 'gpt2-small',
+      hook: 'blocks.3.hook_resid_post',
+      dead: 0,
+      problems: [],
+    })
+    const text = await cli('inspect', join(fixtures, 'sparsify/layers.5'))
+    expect(text.stdout).toMatch(/^rule +topk$/m)
+    expect(text.stdout).toMatch(/^k +4$/m)
+    expect(text.stdout).toMatch(/^sound +yes$/m)
+  })
+
+  it('says what is wrong, and fails', async () => {
+    const folder = await temporaryFolder()
+    await cp(join(fixtures, 'openai/topk/autoencoder.pt'), join(folder, 'a.pt'))
+    const bytes = await readFile(join(folder, 'a.pt'))
+    // A bit of a weight: only the checksum can tell.
+    bytes[bytes.indexOf('data/5') + 200]! ^= 1
+    await writeFile(join(folder, 'a.pt'), bytes)
+    const { code, stdout, stderr } = await cli('inspect', join(folder, 'a.pt'))
+    expect(code).toBe(1)
+    expect(stdout).toMatch(/^sound +no$/m)
+    expect(stderr).toMatch(/not sound: .*does not have the checksum/)
+  })
+
+  it('dead latents and infinities', async () => {
+    const folder = await temporaryFolder()
+    await cp(join(fixtures, 'saelens/topk/cfg.json'), join(folder, 'cfg.json'))
+    const wDec = new Float32Array(32 * 12).fill(1)
+    wDec.fill(0, 12, 24)
+    const bDec = new Float32Array(12)
+    bDec[3] = Number.POSITIVE_INFINITY
+    await writeSafetensors(join(folder, 'sae_weights.safetensors'), [
+      { name: 'W_enc', dtype: 'F32', shape: [12, 32], data: new Float32Array(32 * 12).fill(1) },
+      { name: 'W_dec', dtype: 'F32', shape: [32, 12], data: wDec },
+      { name: 'b_enc', dtype: 'F32', shape: [32], data: new Float32Array(32) },
+      { name: 'b_dec', dtype: 'F32', shape: [12], data: bDec },
+    ])
+    const { code, stdout } = await cli('inspect', folder, '--json')
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({ dead: 1, problems: ['b_dec: Infinity at 3'] })
+  })
+
+  it('activations, codes, other tensors', async () => {
+    const folder = await temporaryFolder()
+    const writer = await ActivationStoreWriter.create(join(folder, 'store'), {
+      model: 'm',
+      hook: { point: 'resid_post', layer: 1 },
+      dModel: 4,
+    })
+    await writer.append({
+      rows: 3,
+      dModel: 4,
+      sequence: Uint32Array.of(0, 0, 1),
+      position: Uint32Array.of(0, 1, 0),
+      tokens: Int32Array.of(1, 2, 3),
+      values: new Float32Array(12).fill(1),
+    })
+    await writer.close()
+    expect(JSON.parse((await cli('inspect', join(folder, 'store'), '--json')).stdout)).toMatchObject({
+      kind: 'activations',
+      rows: 3,
+      dModel: 4,
+      hook: 'blocks.1.hook_resid_post',
+      problems: [],
+    })
+    const codes = join(folder, 'codes.safetensors')
+    await writeSafetensors(codes, [
+      { name: 'indices', dtype: 'U32', shape: [3], data: Uint32Array.of(4, 1, 9) },
+      { name: 'values', dtype: 'F32', shape: [3], data: Float32Array.of(1, 2, 3) },
+      { name: 'offsets', dtype: 'U64', shape: [3], data: BigUint64Array.of(0n, 2n, 3n) },
+    ])
+    expect(JSON.parse((await cli('inspect', codes, '--json')).stdout)).toEqual({
+      kind: 'codes',
+      rows: 2,
+      k: null,
+      pairs: 3,
+      largestLatent: 9,
+      problems: [],
+    })
+    const other = await cli('inspect', join(fixtures, 'saelens/topk/expected.safetensors'), '--json')
+    expect(JSON.parse(other.stdout)).toMatchObject({
+      kind: 'tensors',
+      format: 'safetensors',
+      tensors: [{ name: 'inputs', dtype: 'F32', shape: [9, 12] }, {}, {}],
+    })
+    expect((await cli('inspect', join(folder, 'nowhere'))).stderr).toMatch(/ERR_NOT_FOUND/)
+  })
+})
