@@ -166,7 +166,7 @@ personascope_status personascope_sae_load(const char* folder, personascope_sae**
     present(sae, "sae");
     *sae = nullptr;
     present(folder, "folder");
-    *sae = new personascope_sae{personascope::load_saelens(folder)};
+    *sae = new personascope_sae{personascope::Sae(personascope::read_saelens(folder))};
   });
 }
 

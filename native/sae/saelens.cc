@@ -5,6 +5,7 @@
 
 #include "native/core/error.h"
 #include "native/core/mapped_file.h"
+#include "native/core/thread_pool.h"
 #include "native/io/safetensors.h"
 
 namespace personascope {
@@ -63,25 +64,39 @@ class Fields {
   const std::string& where_;
 };
 
-// The tensor as fp32, where it lies if it is that already.
-class Floats {
- public:
-  Floats(const SafetensorsFile& file, const char* name, const std::vector<std::uint64_t>& shape) {
-    const TensorInfo& info = file.at(name, shape);
-    if (info.dtype == Dtype::f32 && file.aligned(info)) {
-      data_ = reinterpret_cast<const float*>(file.bytes(info));
-      return;
-    }
-    copy_ = AlignedBuffer<float>(info.elements);
-    file.read_f32(info, copy_.data());
-    data_ = copy_.data();
-  }
-  const float* data() const { return data_; }
+std::vector<float> vector_of(const SafetensorsFile& file, const char* name, std::uint64_t size) {
+  const TensorInfo& info = file.at(name, {size});
+  std::vector<float> values(size);
+  file.read_f32(info, values.data());
+  return values;
+}
 
- private:
-  AlignedBuffer<float> copy_;
-  const float* data_ = nullptr;
-};
+// Norms of the rows of a matrix [rows, columns], a few rows at a time.
+std::vector<float> row_norms(const SafetensorsFile& file, const TensorInfo& info) {
+  const std::uint64_t rows = info.shape[0], columns = info.shape[1];
+  std::vector<float> norms(rows);
+  parallel_for(rows, 64, [&](std::size_t begin, std::size_t end) {
+    std::vector<float> row(columns);
+    for (std::size_t r = begin; r < end; ++r) {
+      file.read_f32(info, row.data(), r * columns, columns);
+      double squares = 0;
+      for (const float value : row) squares += static_cast<double>(value) * value;
+      norms[r] = static_cast<float>(std::sqrt(squares));
+    }
+  });
+  return norms;
+}
+
+InputNorm input_norm(const Fields& fields) {
+  const JsonValue* norm = fields.find("normalize_activations");
+  // 'expected_average_only_in' does nothing at run time; older files say it by true.
+  if (!norm || norm->is(Kind::boolean) || norm->text == "none" || norm->text == "expected_average_only_in")
+    return InputNorm::none;
+  if (norm->text == "constant_norm_rescale") return InputNorm::constant_norm_rescale;
+  if (norm->text == "layer_norm") return InputNorm::layer_norm;
+  fields.refuse("normalize_activations",
+                "'none', 'expected_average_only_in', 'constant_norm_rescale' or 'layer_norm'");
+}
 
 }  // namespace
 
@@ -93,32 +108,39 @@ SaelensConfig saelens_config(const JsonValue& cfg, const std::string& where) {
   config.width = fields.whole("d_in", 1048576.0);
   config.subtract_decoder_bias = fields.flag("apply_b_dec_to_input", true);
 
+  config.input_norm = input_norm(fields);
+  const JsonValue* reshape = fields.find("reshape_activations");
+  if (reshape && reshape->text != "none") fields.refuse("reshape_activations", "'none'");
+
   std::string architecture = fields.text("architecture", "standard");
   const JsonValue* kwargs = fields.find("activation_fn_kwargs");
   if (!fields.find("k") && kwargs && kwargs->find("k")) {
     // Before version 6 top-k was an activation function of the standard architecture.
-    const std::string function = fields.text("activation_fn_str", fields.text("activation_fn", "topk"));
-    if (function != "topk") fields.refuse("activation_fn", "'topk', as activation_fn_kwargs holds k");
-    config.k =
-        Fields(*kwargs, where + ": activation_fn_kwargs").whole("k", static_cast<double>(config.latents));
-    architecture = "topk";
+    if (architecture != "standard")
+      fields.refuse("architecture", "'standard', as activation_fn_kwargs holds k");
+    const char* field = fields.find("activation_fn_str") ? "activation_fn_str" : "activation_fn";
+    if (fields.text(field, "topk") != "topk") fields.refuse(field, "'topk', as activation_fn_kwargs holds k");
+    const std::string kwargs_where = where + ": activation_fn_kwargs";
+    config.k = Fields(*kwargs, kwargs_where).whole("k", static_cast<double>(config.latents));
   } else if (architecture == "topk") {
     config.k = fields.whole("k", static_cast<double>(config.latents));
+    config.scale_by_decoder = fields.flag("rescale_acts_by_decoder_norm", false);
+  } else if (architecture == "standard") {
+    config.rule = SelectionRule::threshold;
+    const char* field = fields.find("activation_fn_str") ? "activation_fn_str" : "activation_fn";
+    if (fields.text(field, "relu") != "relu") fields.refuse(field, "'relu'");
+  } else if (architecture == "jumprelu") {
+    config.rule = SelectionRule::threshold;
+    config.has_threshold = true;
+  } else if (architecture == "gated") {
+    config.rule = SelectionRule::gated;
+  } else {
+    fields.refuse("architecture", "'topk', 'standard', 'jumprelu' or 'gated'");
   }
-  if (architecture != "topk") fields.refuse("architecture", "'topk'");
-  if (fields.flag("rescale_acts_by_decoder_norm", false))
-    fields.refuse("rescale_acts_by_decoder_norm", "false");
-
-  // 'expected_average_only_in' does nothing at run time; older files say it by true.
-  const JsonValue* norm = fields.find("normalize_activations");
-  if (norm && !norm->is(Kind::boolean) && norm->text != "none" && norm->text != "expected_average_only_in")
-    fields.refuse("normalize_activations", "'none' or 'expected_average_only_in'");
-  const JsonValue* reshape = fields.find("reshape_activations");
-  if (reshape && reshape->text != "none") fields.refuse("reshape_activations", "'none'");
   return config;
 }
 
-Sae load_saelens(const std::string& folder) {
+SaeSpec read_saelens(const std::string& folder) {
   const std::string config_path = folder + "/cfg.json";
   const MappedFile config_file(config_path);
   require(config_file.size() <= kMostConfig, ErrorCode::format,
@@ -127,17 +149,42 @@ Sae load_saelens(const std::string& folder) {
       saelens_config(parse_json(config_file.data(), config_file.size(), config_path), config_path);
   const SafetensorsFile weights(folder + "/sae_weights.safetensors");
   const std::uint64_t n = config.latents, d = config.width;
-  const Floats w_enc(weights, "W_enc", {d, n}), w_dec(weights, "W_dec", {n, d});
-  const Floats b_enc(weights, "b_enc", {n}), b_dec(weights, "b_dec", {d});
   if (const TensorInfo* scaling = weights.find("scaling_factor")) {
-    const Floats factors(weights, "scaling_factor", scaling->shape);
-    for (std::uint64_t i = 0; i < scaling->elements; ++i)
-      require(factors.data()[i] == 1, ErrorCode::format,
+    std::vector<float> factors(scaling->elements);
+    weights.read_f32(*scaling, factors.data());
+    for (const float factor : factors)
+      require(factor == 1, ErrorCode::format,
               weights.path() +
                   ": tensor 'scaling_factor' is not all ones; fold it into the weights with SAELens");
   }
-  return Sae(topk_spec(n, d, config.k, config.subtract_decoder_bias, w_enc.data(), EncoderLayout::width_major,
-                       w_dec.data(), b_enc.data(), b_dec.data()));
+
+  SaeSpec spec;
+  spec.latents = n;
+  spec.width = d;
+  spec.rule = config.rule;
+  spec.k = config.k;
+  spec.input_norm = config.input_norm;
+  spec.subtract_decoder_bias = config.subtract_decoder_bias;
+  spec.w_enc = transposed(weights.tensor(weights.at("W_enc", {d, n})));
+  const TensorInfo& w_dec = weights.at("W_dec", {n, d});
+  spec.w_dec = weights.tensor(w_dec);
+  spec.b_dec = vector_of(weights, "b_dec", d);
+  if (config.rule == SelectionRule::gated) {
+    spec.b_enc.assign(n, 0);
+    spec.gate_bias = vector_of(weights, "b_gate", n);
+    spec.magnitude_bias = vector_of(weights, "b_mag", n);
+    spec.magnitude_scale = vector_of(weights, "r_mag", n);
+    for (float& scale : spec.magnitude_scale) scale = std::exp(scale);
+  } else {
+    spec.b_enc = vector_of(weights, "b_enc", n);
+  }
+  if (config.rule == SelectionRule::threshold)
+    spec.threshold = config.has_threshold ? vector_of(weights, "threshold", n) : std::vector<float>{0};
+  if (config.scale_by_decoder) {
+    spec.selection_scale = row_norms(weights, w_dec);
+    spec.scaled_codes = true;
+  }
+  return spec;
 }
 
 }  // namespace personascope

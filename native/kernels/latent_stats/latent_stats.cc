@@ -84,9 +84,18 @@ void LatentStats::add(const CodesView& codes, const std::uint32_t* groups, const
 
 void LatentStats::add_range(const CodesView& codes, const std::uint32_t* groups, const double* ids,
                             std::size_t begin, std::size_t end, std::vector<Spilled>& spilled) {
+  // Totals lie at random places: those of the codes to come are fetched while these are added.
+  constexpr std::size_t kAhead = 32;
+  const auto fetch = [&](std::size_t code) {
+    const std::size_t latent = codes.indices[code];
+    if (latent >= begin && latent < end) __builtin_prefetch(&totals_[latent], 1);
+  };
   for (std::size_t t = 0; t < codes.tokens; ++t) {
     const std::size_t first = codes.begin(t), count = codes.count(t);
+    const std::size_t next = t + 1 < codes.tokens ? std::min(kAhead, codes.count(t + 1)) : 0;
+    for (std::size_t c = 0; c < next; ++c) fetch(codes.begin(t + 1) + c);
     for (std::size_t c = first; c < first + count; ++c) {
+      if (c + kAhead < first + count) fetch(c + kAhead);
       const std::size_t latent = codes.indices[c];
       const float value = codes.values[c];
       if (latent < begin || latent >= end || !(value > 0)) continue;
