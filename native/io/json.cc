@@ -46,7 +46,7 @@ JsonValue read_value(JsonCursor& cursor, int depth) {
     std::unordered_set<std::string> names;
     cursor.members([&](std::string name) {
       if (!names.insert(name).second) cursor.refuse("member " + quoted(name) + " appears twice");
-      value.members.emplace_back(std::move(name), read_value(cursor, depth + 1));
+      value.members.push_back({std::move(name), read_value(cursor, depth + 1)});
     });
   } else if (next == '[') {
     value.kind = JsonValue::Kind::array;

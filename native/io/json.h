@@ -67,6 +67,8 @@ class JsonCursor {
   std::size_t first_;
 };
 
+struct JsonMember;
+
 struct JsonValue {
   enum class Kind { null, boolean, number, text, array, object };
   Kind kind = Kind::null;
@@ -74,11 +76,16 @@ struct JsonValue {
   double number = 0;
   std::string text;
   std::vector<JsonValue> items;
-  std::vector<std::pair<std::string, JsonValue>> members;
+  std::vector<JsonMember> members;
 
   bool is(Kind wanted) const { return kind == wanted; }
   // The member of that name of an object; null if there is none, or this is no object.
   const JsonValue* find(std::string_view name) const;
+};
+
+struct JsonMember {
+  std::string name;
+  JsonValue value;
 };
 
 JsonValue parse_json(const std::uint8_t* text, std::size_t size, const std::string& where);
