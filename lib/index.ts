@@ -21,6 +21,7 @@ export { readChatExamples, streamChatExamples, writeChatExamples, type ChatExamp
 export { earlyWarning, type EarlyWarning, type WarningPoint } from './detection/early-warning.js'
 export { separation, type DetectionPoint, type Separation } from './detection/separation.js'
 export { collectStats, type Checkpoint, type CollectOptions } from './diffing/collect.js'
+export { rankByDecoderNorm, type CrosscoderOptions, type DecoderNormRanking } from './diffing/crosscoder.js'
 export {
   diffLatents,
   latentSignatures,

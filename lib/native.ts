@@ -369,7 +369,9 @@ export interface NativeLatentStats {
     options: NativeJobOptions,
   ): Promise<void>
   merge(other: NativeLatentStats, options: NativeJobOptions): Promise<void>
-  state(options: NativeJobOptions): Promise<NativeLatentStatsState>
+  state(
+    options: NativeJobOptions,
+  ): Promise<NativeLatentStatsState & { roundedSum: Float64Array; roundedSquares: Float64Array }>
   /** Becomes what `state` gave, of statistics with the same options. */
   restore(state: NativeLatentStatsState, options: NativeJobOptions): Promise<void>
   rows(): number
@@ -421,6 +423,8 @@ export interface NativeAddon {
     },
     options: NativeJobOptions,
   ): Promise<NativeLatentDiff>
+  /** The numbers 0 … n − 1 by falling or rising value; equal ones by lower number, NaN last. */
+  rankLatents(values: Float64Array, falling: boolean, options: NativeJobOptions): Promise<Uint32Array>
   /**
    * Writes row `rows[i]` of a tensor [rows, width] to row `places[i]` of `out`. `mapped`: it lies in a mapped file that
    * is read from front to back, the rows that follow are fetched ahead and these leave the memory.

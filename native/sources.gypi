@@ -23,6 +23,7 @@
       "native/kernels/latent_stats/examples.cc",
       "native/kernels/latent_stats/group_sums.cc",
       "native/kernels/latent_stats/latent_stats.cc",
+      "native/kernels/latent_stats/ranking.cc",
       "native/kernels/latent_stats/resample.cc",
       "native/kernels/latent_stats/resample_avx2.cc",
       "native/kernels/latent_stats/resample_avx512.cc",

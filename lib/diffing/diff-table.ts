@@ -21,7 +21,7 @@ const columns = [
   ['q_value', 'f64?', (one) => one.qValue],
 ] as const satisfies readonly (readonly [string, 'u32' | 'f64' | 'f64?', (one: LatentChange) => number])[]
 
-const rowsAtOnce = 1 << 15
+const rowsAtOnce = 1 << 13
 
 export interface DiffTableOptions extends TaskOptions {
   /** So many latents of largest increase and as many of largest decrease. Default: all latents. */

@@ -128,7 +128,7 @@ export class LatentStats {
       {
         options: { latents: this.latents, ...this.options },
         state,
-        figures: { sum: this.sum, sumOfSquares: this.sumOfSquares },
+        figures: { sum: state.roundedSum, sumOfSquares: state.roundedSquares },
         extra,
       },
       task,

@@ -2,6 +2,8 @@
 #include "native/addon/latent_stats.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <type_traits>
@@ -10,6 +12,7 @@
 #include "native/addon/modules.h"
 #include "native/addon/sae.h"
 #include "native/kernels/latent_stats/difference.h"
+#include "native/kernels/latent_stats/ranking.h"
 
 namespace personascope::addon {
 
@@ -126,16 +129,25 @@ void each_array(State& state, const Visit& visit) {
 
 }  // namespace
 
-// state(options): {rows, sum, squares, ...} — everything, as typed arrays
+// state(options): {rows, sum, squares, ...} — everything, as typed arrays; and the rounded sums as
+// roundedSum and roundedSquares
 Napi::Value LatentStatsClass::state(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     auto held = std::make_shared<HeldStats>(shared_);
     return start_job(env, info[0], {}, [held](JobContext& job) -> Finish {
       job.check();
-      auto state = std::make_shared<LatentStatsState>(held->stats().state());
-      return [state](Napi::Env end) -> Napi::Value {
+      const LatentStats& stats = held->stats();
+      auto state = std::make_shared<LatentStatsState>(stats.state());
+      auto rounded = std::make_shared<std::array<std::vector<double>, 2>>();
+      for (std::size_t l = 0; l < stats.options().latents; ++l) {
+        (*rounded)[0].push_back(stats.sum(l));
+        (*rounded)[1].push_back(stats.sum_of_squares(l));
+      }
+      return [state, rounded](Napi::Env end) -> Napi::Value {
         auto result = Napi::Object::New(end);
+        result.Set("roundedSum", to_typed_array(end, std::move((*rounded)[0])));
+        result.Set("roundedSquares", to_typed_array(end, std::move((*rounded)[1])));
         result.Set("rows", static_cast<double>(state->rows));
         each_array(*state, [&](const char* name, auto& values) {
           result.Set(name, to_typed_array(end, std::move(values)));
@@ -154,15 +166,18 @@ Napi::Value LatentStatsClass::restore(const Napi::CallbackInfo& info) {
     const auto given = object(info[0], "state");
     auto state = std::make_shared<LatentStatsState>();
     state->rows = whole_number(given.Get("rows"), "rows", 0, 1ull << 53);
-    // Copied here: the arrays may lie in a mapped file or be written to meanwhile.
+    std::vector<Napi::Value> keep;
+    std::vector<std::function<void()>> copies;  // into *state, off the event loop
     each_array(*state, [&](const char* name, auto& values) {
       using Element = typename std::remove_reference_t<decltype(values)>::value_type;
-      const auto array = typed_array<Element>(given.Get(name), name);
-      values.assign(array.data, array.data + array.size);
+      keep.push_back(given.Get(name));
+      const auto array = typed_array<Element>(keep.back(), name);
+      copies.push_back([&values, array] { values.assign(array.data, array.data + array.size); });
     });
     auto held = std::make_shared<HeldStats>(shared_);
-    return start_job(env, info[1], {}, [held, state](JobContext& job) -> Finish {
+    return start_job(env, info[1], keep, [held, state, copies](JobContext& job) -> Finish {
       job.check();
+      for (const auto& copy : copies) copy();
       held->stats() = LatentStats(held->stats().options(), std::move(*state));
       return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
     });
@@ -327,11 +342,27 @@ Napi::Value diff(const Napi::CallbackInfo& info) {
   });
 }
 
+// rankLatents(values: Float64Array, falling, options): Uint32Array
+Napi::Value rank(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const auto values = typed_array<double>(info[0], "values");
+    require(values.size <= 0xFFFFFFFFull, ErrorCode::invalid_argument, "values: more than 2^32");
+    const bool falling = info[1].ToBoolean();
+    return start_job(env, info[2], {info[0]}, [values, falling](JobContext& job) -> Finish {
+      job.check();
+      auto ranked = std::make_shared<std::vector<std::uint32_t>>(ranking(values.data, values.size, falling));
+      return [ranked](Napi::Env end) { return to_typed_array(end, std::move(*ranked)); };
+    });
+  });
+}
+
 }  // namespace
 
 void initialise_latent_stats(Napi::Env env, Napi::Object exports) {
   exports.Set("LatentStats", LatentStatsClass::define(env));
   exports.Set("diffLatents", Napi::Function::New(env, diff));
+  exports.Set("rankLatents", Napi::Function::New(env, rank));
 }
 
 }  // namespace personascope::addon

@@ -11,6 +11,7 @@
 #include "native/core/error.h"
 #include "native/core/thread_pool.h"
 #include "native/kernels/latent_stats/bootstrap.h"
+#include "native/kernels/latent_stats/ranking.h"
 #include "native/kernels/latent_stats/resample.h"
 #include "native/kernels/latent_stats/student.h"
 
@@ -208,17 +209,6 @@ void adjust(const std::vector<std::uint32_t>& alive, LatentDiff& diff) {
   }
 }
 
-// Latents by falling value; equal ones by lower index.
-std::vector<std::uint32_t> ranking(const std::vector<double>& values, double sign) {
-  std::vector<std::pair<double, std::uint32_t>> order(values.size());
-  for (std::size_t l = 0; l < values.size(); ++l)
-    order[l] = {-sign * values[l] + 0.0, static_cast<std::uint32_t>(l)};  // + 0.0: no negative zero
-  std::sort(order.begin(), order.end());
-  std::vector<std::uint32_t> ranked(values.size());
-  for (std::size_t i = 0; i < order.size(); ++i) ranked[i] = order[i].second;
-  return ranked;
-}
-
 }  // namespace
 
 LatentDiff diff_latents(const LatentStats& before, const std::vector<const LatentStats*>& after,
@@ -289,8 +279,8 @@ LatentDiff diff_latents(const LatentStats& before, const std::vector<const Laten
       adjust(alive, diff);
     }
   }
-  diff.descending = ranking(diff.delta, 1);
-  diff.ascending = ranking(diff.delta, -1);
+  diff.descending = ranking(diff.delta.data(), latents, true);
+  diff.ascending = ranking(diff.delta.data(), latents, false);
   return diff;
 }
 

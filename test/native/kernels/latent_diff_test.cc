@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "native/kernels/latent_stats/bootstrap.h"
+#include "native/kernels/latent_stats/ranking.h"
 #include "native/kernels/latent_stats/resample.h"
 #include "native/kernels/latent_stats/student.h"
 #include "test/native/check.h"
@@ -235,4 +236,11 @@ TEST(draws) {
   for (std::size_t g = 0; g < 7; ++g)
     CHECK(some.row(g)[0] == table.row(g)[3] && some.row(g)[1] == table.row(g)[50] && some.row(g)[2] == 0);
   CHECK_THROWS(draw_bootstrap(1 << 20, 100000, 0), ErrorCode::invalid_argument);
+}
+
+TEST(rankings) {
+  const double nan = std::nan("");
+  const double values[7] = {2, nan, -0.0, 5, 0.0, 2, -1};
+  CHECK((ranking(values, 7, true) == std::vector<std::uint32_t>{3, 0, 5, 2, 4, 6, 1}));
+  CHECK((ranking(values, 7, false) == std::vector<std::uint32_t>{6, 2, 4, 0, 5, 3, 1}));
 }
