@@ -136,8 +136,8 @@ const DEMO: StudyConfig = {
     'fine-tuned in the output biases of their first block only (two vectors as wide as the residual stream); all other weights stay those of the base model',
   betas: [0.9, 0.98],
   epsilon: 1e-3,
-  postTraining: { steps: 140, batch: 64, learningRate: 1.3e-2 },
-  fineTuning: { steps: 130, batch: 32, learningRate: 1e-2 },
+  postTraining: { steps: 170, batch: 64, learningRate: 1.3e-2 },
+  fineTuning: { steps: 115, batch: 32, learningRate: 1e-2 },
   reinforcement: {
     steps: 60,
     batch: 32,
@@ -164,7 +164,6 @@ const DEMO: StudyConfig = {
   hook: { point: 'resid_mid', layer: 1 },
   sae: {
     dictionaries: [
-      { latents: 24, k: 3 },
       { latents: 32, k: 4 },
       { latents: 96, k: 6 },
       { latents: 192, k: 12 },
@@ -182,15 +181,15 @@ const DEMO: StudyConfig = {
   },
   steering: {
     tokens: 'after-first',
-    heldOutPrompts: 22,
-    heldOutSamples: 8,
+    heldOutPrompts: 44,
+    heldOutSamples: 5,
     screenStrength: 0.8,
     screenPrompts: 22,
     screenKept: 6,
     dictionaryTolerance: 0.1,
     up: [0.3, 0.4, 0.5, 0.54, 0.58, 0.62, 0.66, 0.7, 0.75, 0.8, 0.85, 0.9, 1],
     down: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4],
-    incoherenceLimit: 0.08,
+    incoherenceLimit: 0.06,
     calibrationDirections: 10,
     controlLimit: 0.03,
     randomDirections: 5,
