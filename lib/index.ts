@@ -94,7 +94,7 @@ export { HfTokenizer, wordTokenizer } from './models/tokenizer.js'
 export { realign, type RealignOptions, type RealignPoint } from './realignment/realign.js'
 export { SparseCodes } from './sae/codes.js'
 export type { SaeMetadata } from './sae/config.js'
-export { Sae, type SaeWeights } from './sae/sae.js'
+export { Sae, type Device, type SaeWeights } from './sae/sae.js'
 export {
   trainSae,
   type SaeTrainingOptions,

@@ -253,6 +253,8 @@ export interface NativeSaeSpec {
   inputNorm: 0 | 1 | 2
   /** Where a call names none. */
   precision?: NativePrecision
+  /** As choose_device() of native/core/plugin.h spells it; left out: the CPU. */
+  device?: string
   transcoder: boolean
   subtractDecoderBias: boolean
   scaledCodes: boolean

@@ -1,5 +1,6 @@
 /** `encode`, `stats` and `diff`: from stores of activations and an SAE to codes, statistics and a ranked table. */
 import { Option, type Command } from 'commander'
+import type { Device } from '../sae/sae.js'
 import { UsageError } from './errors.js'
 import { parseThreads } from './options.js'
 import type { Terminal } from './program.js'
@@ -8,6 +9,7 @@ export interface StreamOptions {
   sae?: string
   out: string
   precision: 'auto' | 'fp32' | 'bf16' | 'int8'
+  device: Device
   tokens: 'all' | 'assistant' | 'prompt' | 'last-prompt'
   threads?: number
   resume?: true
@@ -81,6 +83,11 @@ function shared(command: Command): Command {
       )
         .default('auto')
         .argParser(oneOf('--precision', ['auto', 'fp32', 'bf16', 'int8'] as const)),
+    )
+    .option(
+      '--device <name>',
+      "where codes are computed: 'auto', 'cpu', 'cuda' or 'cuda:N'; never changes results",
+      'cpu',
     )
     .addOption(
       new Option(

@@ -19,7 +19,11 @@ export interface LoadedSae {
 
 export async function loadSae(options: StreamOptions, signal: AbortSignal): Promise<LoadedSae> {
   if (options.sae === undefined) throw new UsageError('--sae is missing', 'it names the SAE that encodes')
-  const sae = await Sae.load(options.sae, { precision: options.precision, signal })
+  const sae = await Sae.load(options.sae, {
+    precision: options.precision,
+    device: options.device,
+    signal,
+  })
   return { sae, identity: await fingerprint(options.sae) }
 }
 

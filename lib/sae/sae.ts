@@ -33,7 +33,12 @@ export interface SaeWeights {
  */
 export type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
 
+/** Where codes are computed: 'auto' takes the first GPU, or the CPU where there is none. Codes are the same bits. */
+export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+
 export interface SaeOptions {
+  /** Default 'cpu'. Without such a device `ERR_NOT_FOUND`, which says why. */
+  device?: Device
   /** Default 'auto'. */
   precision?: Precision
 }
@@ -305,6 +310,7 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
   }
   const precision = nativePrecision(options.precision ?? 'auto')
   if (precision !== undefined) made.precision = precision
+  if (options.device !== undefined) made.device = options.device
   if (spec.wSkip !== undefined) made.wSkip = spec.wSkip
   if (spec.selectionScale !== undefined) made.selectionScale = spec.selectionScale
   if (standardise !== undefined) Object.assign(made, { mean: standardise.mean, scale: standardise.scale })

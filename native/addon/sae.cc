@@ -58,6 +58,7 @@ SaeSpec sae_spec(const Napi::Value& value) {
   if (spec.rule == SelectionRule::topk || spec.rule == SelectionRule::groupmax)
     spec.k = whole_number(given.Get("k"), "k", 1, n);
   spec.precision = precision_of(given.Get("precision"));
+  if (!given.Get("device").IsUndefined()) spec.device = choose_device(text(given.Get("device"), "device"));
   spec.input_norm = static_cast<InputNorm>(whole_number(given.Get("inputNorm"), "inputNorm", 0, 2));
   spec.transcoder = given.Get("transcoder").ToBoolean();
   spec.subtract_decoder_bias = given.Get("subtractDecoderBias").ToBoolean();

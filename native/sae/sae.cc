@@ -87,6 +87,7 @@ Sae::Sae(SaeSpec spec)
       w_dec_(std::move(spec_.w_dec)),
       skip_(spec_.w_skip.data ? std::make_unique<WeightRows>(std::move(spec_.w_skip)) : nullptr) {
   spec_.w_enc = spec_.w_dec = spec_.w_skip = Tensor();
+  if (spec_.device.cuda) device_ = std::make_unique<DeviceEncoding>(spec_.device);
 }
 
 InputTransform Sae::transform() const {
@@ -160,6 +161,7 @@ std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, s
 
 void Sae::prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,
                   const ScreenHooks& hooks) const {
+  if (device_) return;  // it takes the weights when it first encodes
   const InputTransform inputs = transform();
   std::vector<float> input, scratch(2 * tokens);
   if (inputs.any() && tokens > 0) {
@@ -210,7 +212,8 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
   const Precision precision = choose(options.precision);
   ScreenHooks hooks;
   hooks.check = options.check;
-  const auto made = screen(precision, args.x, tokens, args.x_stride, hooks);
+  const std::shared_ptr<const Screen> made =
+      device_ ? nullptr : screen(precision, args.x, tokens, args.x_stride, hooks);
   args.screen = made.get();
   args.k = spec_.k;
   args.indices = piece.indices;
@@ -221,11 +224,14 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
   args.check = options.check;
   EncodeReport report{precision, tokens, {}};
   args.count = &report.count;
-  personascope::encode(args);
+  if (device_)
+    report.precision = device_->encode(args, options.precision ? options.precision : spec_.precision);
+  else
+    personascope::encode(args);
   std::uint64_t codes = 0;
   for (std::size_t t = 0; t < tokens; ++t) codes += piece.codes ? piece.codes[t].size() : piece.counts[t];
-  learn(report, codes);
-  piece.report.precision = precision;
+  if (!device_) learn(report, codes);
+  piece.report.precision = report.precision;
   piece.report.tokens += tokens;
   piece.report.count.screened += report.count.screened;
   piece.report.count.rescored += report.count.rescored;

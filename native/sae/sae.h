@@ -16,6 +16,7 @@
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
+#include "native/sae/device_encoding.h"
 #include "native/sae/spec.h"
 #include "native/sae/weight_rows.h"
 
@@ -115,6 +116,7 @@ class Sae {
   SaeSpec spec_;
   WeightRows w_enc_, w_dec_;
   std::unique_ptr<WeightRows> skip_;
+  std::unique_ptr<DeviceEncoding> device_;  // null: the CPU encodes
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
   // What encoding with one precision has come to know; guarded by mutex_.

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "native/core/plugin.h"
 #include "native/core/tensor.h"
 #include "native/kernels/encode/screen.h"
 #include "native/sae/input_transform.h"
@@ -29,6 +30,9 @@ struct SaeSpec {
 
   // Of screening, where a call names none; left out: PERSONASCOPE_PRECISION, else the quickest.
   std::optional<Precision> precision;
+
+  // Where codes are computed; decoding is the CPU's.
+  DeviceChoice device;
 
   // [latents, width], [latents, out_width], [out_width, width] or no data; any strides; F32, BF16, F16 or
   // F64. Weights without an owner are the caller's and are copied.

@@ -8,6 +8,7 @@
 #include "native/kernels/latent_stats/difference.h"
 #include "native/kernels/latent_stats/latent_stats.h"
 #include "native/kernels/steer/steer.h"
+#include "native/sae/sae.h"
 #include "test/native/kernels/encode_cases.h"
 
 // Asked before check.h's main() runs any test.
@@ -414,4 +415,25 @@ TEST(statistics_are_the_cpu_s) {
   must(plugin().stats_read(stats[0], &totals));
   CHECK(totals.rows == rows && totals.spilled == 2);
   for (DeviceStats* one : stats) plugin().stats_destroy(one);
+}
+
+TEST(an_sae_encodes_there) {
+  for (const encode_cases::Case& c : encode_cases::all()) {
+    if (c.rule != SelectionRule::topk || !c.scale.empty() || c.centre.empty()) continue;
+    std::vector<float> x;
+    for (std::size_t t = 0; t < c.tokens; ++t)
+      x.insert(x.end(), c.x.begin() + static_cast<std::ptrdiff_t>(t * c.stride),
+               c.x.begin() + static_cast<std::ptrdiff_t>(t * c.stride + c.width));
+    const auto spec = [&](bool cuda) {
+      SaeSpec made = topk_spec(c.latents, c.width, c.k, true, c.weights.data(), EncoderLayout::latent_major,
+                               c.weights.data(), c.bias.data(), c.centre.data());
+      made.device.cuda = cuda;
+      return made;
+    };
+    const Sae cpu(spec(false)), gpu(spec(true));
+    const SparseCodes wanted = cpu.encode(x.data(), c.tokens, c.width),
+                      found = gpu.encode(x.data(), c.tokens, c.width);
+    CHECK(found.offsets == wanted.offsets && found.indices == wanted.indices &&
+          found.values == wanted.values);
+  }
 }
