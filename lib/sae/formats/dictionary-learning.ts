@@ -210,6 +210,8 @@ async function described(path: string, state: State): Promise<{ name: string; me
 }
 
 function guessed(state: State): string {
+  const named = state.file.scalars.get('config/dict_class') // of interrupted runs
+  if (typeof named === 'string') return named
   if (state.has('gate_bias')) return 'GatedAutoEncoder'
   if (state.has('decoder.bias')) return 'AutoEncoderNew'
   if (state.has('bias')) return 'AutoEncoder'
