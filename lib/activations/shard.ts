@@ -86,9 +86,7 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
     throw bad(
       `tensor '${activations.name}' has shape [${activations.shape.join(', ')}], expected [${rows}, ${dModel}]`,
     )
-  const offsets = file.tensors.has('offsets')
-    ? readIntegers(file, 'offsets')
-    : Uint32Array.from({ length: rows + 1 }, (_, row) => row)
+  const offsets = file.tensors.has('offsets') ? readIntegers(file, 'offsets') : counting(rows + 1, 0)
   const sequences = Math.max(0, offsets.length - 1)
   const divides =
     offsets[0] === 0 &&
@@ -97,7 +95,7 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
   if (!divides) throw bad(`tensor 'offsets' does not divide its ${rows} rows`)
   const numbers = file.tensors.has('sequences')
     ? readIntegers(file, 'sequences', sequences)
-    : Uint32Array.from({ length: sequences }, (_, i) => entry.firstSequence + i)
+    : counting(sequences, entry.firstSequence)
   const prompts = file.tensors.has('prompts') ? readIntegers(file, 'prompts', sequences) : numbers
   const hasTokens = file.tensors.has('tokens')
   return {
@@ -121,14 +119,14 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
 /** Every row is a sequence of its own. */
 function bareShard(entry: ShardEntry, bare: NonNullable<ShardEntry['bare']>): Shard {
   const { rows, firstSequence } = entry
-  const sequence = Uint32Array.from({ length: rows }, (_, row) => firstSequence + row)
+  const sequence = counting(rows, firstSequence)
   return {
     ...entry,
     ...bare,
     hasTokens: false,
     tokens: new Int32Array(rows).fill(-1),
     position: new Uint32Array(rows),
-    offsets: Uint32Array.from({ length: rows + 1 }, (_, row) => row),
+    offsets: counting(rows + 1, 0),
     sequence,
     prompt: sequence,
     roles: undefined,
@@ -149,6 +147,13 @@ export async function verifyShard(entry: ShardEntry, options: TaskOptions): Prom
     throw new PersonascopeError('ERR_FORMAT', `${entry.path}: its SHA-256 is not the one in ${INDEX_FILE}`, {
       hint: 'the file was changed or damaged; capture the activations again',
     })
+}
+
+/** first, first + 1, …; a plain loop, as there may be millions. */
+function counting(length: number, first: number): Uint32Array {
+  const numbers = new Uint32Array(length)
+  for (let i = 0; i < length; i++) numbers[i] = first + i
+  return numbers
 }
 
 function expand(

@@ -274,7 +274,7 @@ export class ActivationStore {
       part.places.push(i)
       parts.set(number, part)
     }
-    for (const [number, part] of parts) {
+    const readPart = async (number: number, part: { rows: number[]; places: number[] }): Promise<void> => {
       const shard = this.#shard(number)
       if (this.#verify) await this.#check(number, shard, options)
       const local = Uint32Array.from(part.rows)
@@ -295,9 +295,11 @@ export class ActivationStore {
         batch.groups[place] = shard.prompt[row]!
         batch.position[place] = shard.position[row]!
       }
-      // Read from front to back, what lies behind is not wanted again.
-      if (inOrder) for (const other of this.#open.keys()) if (other < number) this.#open.delete(other)
     }
+    await Promise.all([...parts].map(([number, part]) => readPart(number, part)))
+    // Read from front to back, what lies behind is not wanted again.
+    const behind = inOrder ? Math.max(...parts.keys()) : 0
+    for (const number of this.#open.keys()) if (number < behind) this.#open.delete(number)
     return batch
   }
 
