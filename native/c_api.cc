@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "native/core/device_tensor.h"
 #include "native/core/error.h"
 #include "native/core/isa.h"
 #include "native/core/thread_pool.h"
@@ -301,4 +302,67 @@ personascope_status personascope_stats_diff(const personascope_stats* before, co
     copy_out(diff.q_value, q_value);
     copy_out(diff.descending, descending);
   });
+}
+
+int personascope_cuda_devices(const char** reason) {
+  const personascope::DevicePlugin* plugin = personascope::cuda_plugin();
+  if (reason) *reason = personascope::cuda_plugin_state().reason.c_str();
+  return plugin ? plugin->device_count() : 0;
+}
+
+struct personascope_tensor {
+  personascope::DeviceTensor tensor;
+};
+
+personascope_status personascope_tensor_create(const char* device, const char* dtype, const uint64_t* shape,
+                                               int32_t dimensions, personascope_tensor** tensor) {
+  return guarded([&] {
+    present(device, "device");
+    present(dtype, "dtype");
+    present(tensor, "tensor");
+    const auto found = personascope::dtype_named(dtype);
+    personascope::require(found.has_value(), ErrorCode::invalid_argument,
+                          std::string("dtype '") + dtype + "' is not known");
+    personascope::require(dimensions >= 0 && (dimensions == 0 || shape), ErrorCode::invalid_argument,
+                          "a tensor of " + std::to_string(dimensions) + " dimensions needs a shape");
+    *tensor = new personascope_tensor{
+        personascope::make_device_tensor(personascope::choose_device(device), *found, {shape, shape + dimensions},
+                                         "a tensor")};
+  });
+}
+
+void personascope_tensor_destroy(personascope_tensor* tensor) {
+  delete tensor;
+}
+
+personascope_status personascope_tensor_from_dlpack(DLManagedTensor* managed, personascope_tensor** tensor) {
+  return guarded([&] {
+    present(managed, "managed");
+    present(tensor, "tensor");
+    *tensor = new personascope_tensor{personascope::from_dlpack(managed)};
+  });
+}
+
+personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor, DLManagedTensor** managed) {
+  return guarded([&] {
+    present(tensor, "tensor");
+    present(managed, "managed");
+    *managed = personascope::to_dlpack(tensor->tensor);
+  });
+}
+
+personascope_status personascope_tensor_copy(const personascope_tensor* from, personascope_tensor* to) {
+  return guarded([&] {
+    present(from, "from");
+    present(to, "to");
+    personascope::copy_tensor(from->tensor, to->tensor);
+  });
+}
+
+void* personascope_tensor_data(const personascope_tensor* tensor) {
+  return tensor ? tensor->tensor.data : nullptr;
+}
+
+uint64_t personascope_tensor_bytes(const personascope_tensor* tensor) {
+  return tensor ? tensor->tensor.bytes() : 0;
 }

@@ -120,6 +120,35 @@ PERSONASCOPE_API personascope_status personascope_stats_diff(const personascope_
                                                              double* effect_size, double* low, double* high,
                                                              double* q_value, uint32_t* descending);
 
+/* ---- Devices --------------------------------------------------------------------------------------- */
+
+/* GPUs that can be used. reason, unless NULL, gets what they are, or why there is none; it stays valid. */
+PERSONASCOPE_API int personascope_cuda_devices(const char** reason);
+
+/* A tensor of the host or of a GPU, row-major unless it came through DLPack. */
+typedef struct personascope_tensor personascope_tensor;
+struct DLManagedTensor; /* DLPack 0.8 */
+
+/* Not cleared. device: "cpu", "cuda", "cuda:N" or "auto"; dtype as safetensors spells it, e.g. "F32".
+ * PERSONASCOPE_OUT_OF_MEMORY names the request and what is free; the process goes on. */
+PERSONASCOPE_API personascope_status personascope_tensor_create(const char* device, const char* dtype,
+                                                                const uint64_t* shape, int32_t dimensions,
+                                                                personascope_tensor** tensor);
+/* NULL is allowed. */
+PERSONASCOPE_API void personascope_tensor_destroy(personascope_tensor* tensor);
+/* Takes over what another program made, without a copy; where it fails, the caller keeps it. */
+PERSONASCOPE_API personascope_status personascope_tensor_from_dlpack(struct DLManagedTensor* managed,
+                                                                     personascope_tensor** tensor);
+/* The receiver calls the result's deleter; it keeps the memory alive beyond personascope_tensor_destroy(). */
+PERSONASCOPE_API personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor,
+                                                                   struct DLManagedTensor** managed);
+/* All elements, between any two places; both without gaps, of one dtype and size. */
+PERSONASCOPE_API personascope_status personascope_tensor_copy(const personascope_tensor* from,
+                                                              personascope_tensor* to);
+/* Of element 0; memory of a GPU where the tensor lies there. */
+PERSONASCOPE_API void* personascope_tensor_data(const personascope_tensor* tensor);
+PERSONASCOPE_API uint64_t personascope_tensor_bytes(const personascope_tensor* tensor);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "native/include/personascope.h"
 #include "test/native/check.h"
 
 using namespace personascope;
@@ -80,4 +81,28 @@ TEST(copies_and_refusals) {
   copy_tensor(a, there);
   copy_tensor(there, b);
   CHECK(std::memcmp(b.data, values, sizeof values) == 0);
+}
+
+TEST(the_c_interface) {
+  const char* reason = nullptr;
+  CHECK_EQ(personascope_cuda_devices(&reason), cuda_plugin() ? cuda_plugin()->device_count() : 0);
+  CHECK(reason && *reason);
+  const uint64_t shape[2] = {2, 3};
+  personascope_tensor *made = nullptr, *taken = nullptr;
+  CHECK_EQ(personascope_tensor_create("cpu", "F32", shape, 2, &made), PERSONASCOPE_OK);
+  CHECK_EQ(personascope_tensor_bytes(made), 24u);
+  static_cast<float*>(personascope_tensor_data(made))[5] = 2.5f;
+  DLManagedTensor* managed = nullptr;
+  CHECK_EQ(personascope_tensor_to_dlpack(made, &managed), PERSONASCOPE_OK);
+  CHECK_EQ(personascope_tensor_from_dlpack(managed, &taken), PERSONASCOPE_OK);
+  CHECK(personascope_tensor_data(taken) == personascope_tensor_data(made));
+  personascope_tensor_destroy(made);  // the memory lives on
+  CHECK(static_cast<float*>(personascope_tensor_data(taken))[5] == 2.5f);
+  CHECK_EQ(personascope_tensor_create("cpu", "F31", shape, 2, &made), PERSONASCOPE_INVALID_ARGUMENT);
+  CHECK_EQ(personascope_tensor_create("gpu", "F32", shape, 2, &made), PERSONASCOPE_INVALID_ARGUMENT);
+  CHECK_EQ(personascope_tensor_create("cuda:4096", "F32", shape, 2, &made), PERSONASCOPE_NOT_FOUND);
+  CHECK_EQ(personascope_tensor_create("cpu", "F32", nullptr, 2, &made), PERSONASCOPE_INVALID_ARGUMENT);
+  CHECK_EQ(personascope_tensor_copy(nullptr, taken), PERSONASCOPE_INVALID_ARGUMENT);
+  personascope_tensor_destroy(taken);
+  personascope_tensor_destroy(nullptr);
 }
