@@ -18,13 +18,13 @@ export const root = ((): string => {
   return folder
 })()
 
-const build = process.env['PERSONASCOPE_BENCH_BUILD'] ?? join(root, 'build-bench')
+const build = process.env['PERSONASCOPE_BENCH_BUILD'] ?? join(root, 'build-cmake')
 let built: Promise<void> | undefined
 
 /** Path of a program of bench/native. Needs CMake and a C++20 compiler. */
 export async function program(name: string): Promise<string> {
   built ??= (async () => {
-    const options = ['-DCMAKE_BUILD_TYPE=Release', '-DPERSONASCOPE_BENCHES=ON', '-DPERSONASCOPE_TESTS=OFF']
+    const options = ['-DCMAKE_BUILD_TYPE=Release', '-DPERSONASCOPE_BENCHES=ON']
     await run('cmake', ['-S', root, '-B', build, ...options])
     await run('cmake', ['--build', build, '--target', 'benches', '--parallel'], { maxBuffer: 1 << 28 })
   })()

@@ -20,6 +20,10 @@ struct personascope_sae {
   personascope::Sae sae;
 };
 
+struct personascope_codes {
+  personascope::SparseCodes codes;
+};
+
 struct personascope_stats {
   personascope::LatentStats stats;
 };
@@ -191,6 +195,9 @@ personascope_status personascope_sae_encode(const personascope_sae* sae, const f
                                             uint32_t* indices, float* values, uint32_t* counts) {
   return guarded([&] {
     present(sae, "sae");
+    if (sae->sae.spec().k == 0)
+      fail(ErrorCode::invalid_argument,
+           "the number of this SAE's codes varies; use personascope_sae_encode_codes");
     if (tokens == 0) return;
     present(x, "x");
     present(indices, "indices");
@@ -216,6 +223,55 @@ personascope_status personascope_sae_decode(const personascope_sae* sae, const u
         fail(ErrorCode::invalid_argument, "token " + std::to_string(t) + " has " + std::to_string(counts[t]) +
                                               " codes, expected at most k = " + std::to_string(k));
     sae->sae.decode({tokens, indices, values, nullptr, k, counts}, {}, out);
+  });
+}
+
+personascope_status personascope_sae_encode_codes(const personascope_sae* sae, const float* x,
+                                                  uint64_t tokens, personascope_codes** codes) {
+  return guarded([&] {
+    present(codes, "codes");
+    *codes = nullptr;
+    present(sae, "sae");
+    if (tokens > 0) present(x, "x");
+    *codes = new personascope_codes{sae->sae.encode(x, tokens, sae->sae.spec().width)};
+  });
+}
+
+void personascope_codes_destroy(personascope_codes* codes) {
+  delete codes;
+}
+
+uint64_t personascope_codes_tokens(const personascope_codes* codes) {
+  return codes ? codes->codes.tokens : 0;
+}
+
+const uint32_t* personascope_codes_offsets(const personascope_codes* codes) {
+  return codes ? codes->codes.offsets.data() : nullptr;
+}
+
+const uint32_t* personascope_codes_indices(const personascope_codes* codes) {
+  return codes ? codes->codes.indices.data() : nullptr;
+}
+
+const float* personascope_codes_values(const personascope_codes* codes) {
+  return codes ? codes->codes.values.data() : nullptr;
+}
+
+personascope_status personascope_sae_decode_codes(const personascope_sae* sae,
+                                                  const personascope_codes* codes, float* out) {
+  return guarded([&] {
+    present(sae, "sae");
+    present(codes, "codes");
+    if (codes->codes.tokens == 0) return;
+    present(out, "out");
+    personascope::DecodeInputs inputs;
+    if (sae->sae.needs_input_norms()) {
+      inputs.input_mean = codes->codes.input_mean.data();
+      inputs.input_scale = codes->codes.input_scale.data();
+      if (codes->codes.input_scale.size() != codes->codes.tokens)
+        fail(ErrorCode::invalid_argument, "these codes are not of an SAE that normalises its inputs");
+    }
+    sae->sae.decode(codes->codes.view(), inputs, out);
   });
 }
 
@@ -325,9 +381,8 @@ personascope_status personascope_tensor_create(const char* device, const char* d
                           std::string("dtype '") + dtype + "' is not known");
     personascope::require(dimensions >= 0 && (dimensions == 0 || shape), ErrorCode::invalid_argument,
                           "a tensor of " + std::to_string(dimensions) + " dimensions needs a shape");
-    *tensor = new personascope_tensor{
-        personascope::make_device_tensor(personascope::choose_device(device), *found, {shape, shape + dimensions},
-                                         "a tensor")};
+    *tensor = new personascope_tensor{personascope::make_device_tensor(
+        personascope::choose_device(device), *found, {shape, shape + dimensions}, "a tensor")};
   });
 }
 
@@ -343,7 +398,8 @@ personascope_status personascope_tensor_from_dlpack(DLManagedTensor* managed, pe
   });
 }
 
-personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor, DLManagedTensor** managed) {
+personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor,
+                                                  DLManagedTensor** managed) {
   return guarded([&] {
     present(tensor, "tensor");
     present(managed, "managed");

@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { LatentStats, Sae, SafetensorsFile, runtimeInfo, type SparseCodes } from 'personascope'
+import { LatentStats, Sae, runtimeInfo, type SparseCodes } from 'personascope'
 import { answer, memory, timed } from './answer.js'
 
 type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
@@ -32,32 +32,6 @@ async function watched<Result>(work: () => Promise<Result>): Promise<Result> {
   }
 }
 
-async function open(): Promise<Sae> {
-  const file = SafetensorsFile.open(join(folder, 'sae', 'sae.safetensors'))
-  const config = JSON.parse(readFileSync(join(folder, 'sae', 'cfg.json'), 'utf8')) as {
-    num_latents: number
-    d_in: number
-    k: number
-  }
-  const { num_latents: latents, d_in: dModel, k } = config
-  return Sae.fromSpec(
-    {
-      dModel,
-      latents,
-      architecture: 'sparsify',
-      selection: { rule: 'topk', k },
-      inputNorm: 'none',
-      subtractDecoderBias: true,
-      wEnc: file.tensor('encoder.weight', [latents, dModel]),
-      wDec: file.tensor('W_dec', [latents, dModel]),
-      bEnc: await file.f32('encoder.bias', { shape: [latents] }),
-      bDec: await file.f32('b_dec', { shape: [dModel] }),
-      metadata: {},
-    },
-    options,
-  )
-}
-
 function loaded(): Sae {
   if (sae === undefined) throw new Error('the SAE is not open yet')
   return sae
@@ -75,7 +49,7 @@ function inputs(): Float32Array {
 await answer(runtimeInfo(), {
   async open() {
     const before = memory()('VmRSS')
-    const [times, made] = await timed(open)
+    const [times, made] = await timed(() => Sae.load(join(folder, 'sae'), options))
     sae = made
     return { ...times, rssBytes: memory()('VmRSS') - before }
   },

@@ -19,32 +19,33 @@ static int failed(const char* what) {
   return 1;
 }
 
-/* Encodes the file piece by piece. Codes are only kept for the first token: statistics take the activations
- * themselves, so that codes never leave the library. */
+static int print_codes(const personascope_sae* sae, const float* x) {
+  personascope_codes* codes = NULL;
+  uint32_t c;
+  if (personascope_sae_encode_codes(sae, x, 1, &codes) != PERSONASCOPE_OK) return failed("encode");
+  printf("token 0:");
+  for (c = 0; c < personascope_codes_offsets(codes)[1]; ++c)
+    printf(" %lu:%.9g", (unsigned long)personascope_codes_indices(codes)[c],
+           personascope_codes_values(codes)[c]);
+  printf("\n");
+  personascope_codes_destroy(codes);
+  return 0;
+}
+
+/* Encodes the file piece by piece. Statistics take the activations themselves, so that codes never leave the
+ * library. */
 static int collect(const personascope_sae* sae, personascope_stats* stats, FILE* file) {
-  const size_t width = (size_t)personascope_sae_width(sae), k = (size_t)personascope_sae_k(sae);
+  const size_t width = (size_t)personascope_sae_width(sae);
   float* x = malloc(TOKENS_AT_ONCE * width * sizeof *x);
-  uint32_t* indices = malloc(k * sizeof *indices);
-  float* values = malloc(k * sizeof *values);
-  uint32_t count = 0, c;
   size_t tokens, all = 0;
-  int status = x && indices && values ? 0 : 1;
+  int status = x ? 0 : 1;
   while (status == 0 && (tokens = fread(x, width * sizeof *x, TOKENS_AT_ONCE, file)) > 0) {
-    if (all == 0) {
-      if (personascope_sae_encode(sae, x, 1, indices, values, &count) != PERSONASCOPE_OK) {
-        status = failed("encode");
-        break;
-      }
-      printf("token 0:");
-      for (c = 0; c < count; ++c) printf(" %lu:%.9g", (unsigned long)indices[c], values[c]);
-      printf("\n");
-    }
-    if (personascope_stats_add(stats, sae, x, tokens, NULL) != PERSONASCOPE_OK) status = failed("statistics");
+    if (all == 0) status = print_codes(sae, x);
+    if (status == 0 && personascope_stats_add(stats, sae, x, tokens, NULL) != PERSONASCOPE_OK)
+      status = failed("statistics");
     all += tokens;
   }
   free(x);
-  free(indices);
-  free(values);
   return status;
 }
 

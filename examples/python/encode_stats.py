@@ -17,7 +17,7 @@ class Personascope:
 
     SIGNATURES = {
         "sae_load": [ctypes.c_char_p, ctypes.POINTER(Handle)],
-        "sae_encode": [Handle, f32s, ctypes.c_uint64, u32s, f32s, u32s],
+        "sae_encode_codes": [Handle, f32s, ctypes.c_uint64, ctypes.POINTER(Handle)],
         "stats_create": [ctypes.c_uint64, ctypes.c_int32, ctypes.POINTER(Handle)],
         "stats_add": [Handle, Handle, f32s, ctypes.c_uint64, u32s],
         "stats_read": [Handle, ctypes.POINTER(ctypes.c_uint64), f64s, f64s, f64s, f32s],
@@ -26,14 +26,20 @@ class Personascope:
     def __init__(self, path):
         self.library = ctypes.CDLL(path)
         self.library.personascope_last_error.restype = ctypes.c_char_p
-        for name in ("latents", "width", "k"):
-            size = getattr(self.library, f"personascope_sae_{name}")
-            size.argtypes, size.restype = [Handle], ctypes.c_uint64
-            setattr(self, f"sae_{name}", size)
-        for name in ("sae", "stats"):
-            destroy = getattr(self.library, f"personascope_{name}_destroy")
-            destroy.argtypes, destroy.restype = [Handle], None
-            setattr(self, f"{name}_destroy", destroy)
+        # Those that cannot fail.
+        for name, result in {
+            "sae_latents": ctypes.c_uint64,
+            "sae_width": ctypes.c_uint64,
+            "codes_offsets": u32s,
+            "codes_indices": u32s,
+            "codes_values": f32s,
+            "codes_destroy": None,
+            "sae_destroy": None,
+            "stats_destroy": None,
+        }.items():
+            function = getattr(self.library, f"personascope_{name}")
+            function.argtypes, function.restype = [Handle], result
+            setattr(self, name, function)
 
     def __getattr__(self, name):
         function = getattr(self.library, f"personascope_{name}")
@@ -50,17 +56,18 @@ def main():
     library, folder, activations = sys.argv[1:4]
     top = int(sys.argv[4]) if len(sys.argv) > 4 else 10
     c = Personascope(library)
-    sae, stats = Handle(), Handle()
+    sae, codes, stats = Handle(), Handle(), Handle()
     c.sae_load(folder.encode(), ctypes.byref(sae))
-    latents, width, k = c.sae_latents(sae), c.sae_width(sae), c.sae_k(sae)
+    latents, width = c.sae_latents(sae), c.sae_width(sae)
     with open(activations, "rb") as file:
         values = array.array("f", file.read())
     tokens = len(values) // width
     x = (ctypes.c_float * len(values)).from_buffer(values)
 
-    indices, codes, count = (ctypes.c_uint32 * k)(), (ctypes.c_float * k)(), ctypes.c_uint32()
-    c.sae_encode(sae, x, 1, indices, codes, ctypes.byref(count))
-    print("token 0:", *(f"{indices[i]}:{codes[i]:.9g}" for i in range(count.value)))
+    c.sae_encode_codes(sae, x, 1, ctypes.byref(codes))
+    indices, found = c.codes_indices(codes), c.codes_values(codes)
+    print("token 0:", *(f"{indices[i]}:{found[i]:.9g}" for i in range(c.codes_offsets(codes)[1])))
+    c.codes_destroy(codes)
 
     c.stats_create(latents, 0, ctypes.byref(stats))
     c.stats_add(stats, sae, x, tokens, None)

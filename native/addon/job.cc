@@ -7,6 +7,8 @@
 #include <set>
 #include <thread>
 
+#include "native/core/thread_pool.h"
+
 namespace personascope::addon {
 
 namespace {
@@ -77,7 +79,7 @@ struct Job {
   Finish finish;
   std::unique_ptr<Error> error;
 
-  void run() {
+  void execute() {
     JobContext context(*this);
     try {
       finish = work(context);
@@ -89,6 +91,11 @@ struct Job {
       error = std::make_unique<Error>(ErrorCode::internal, failure.what());
     }
     work = nullptr;
+  }
+
+  // On a runner's thread.
+  void run() {
+    execute();
     Environment& owner = environment;
     const auto status = owner.loop.NonBlockingCall(this, [](Napi::Env env, Napi::Function, Job* job) {
       if (env != nullptr) job->settle(env);
@@ -107,6 +114,10 @@ struct Job {
       std::unique_lock lock(environment.mutex);
       environment.ended.wait(lock, [&] { return environment.running.count(this) == 0; });
     }
+    resolve(env);
+  }
+
+  void resolve(Napi::Env env) {
     if (error) {
       deferred.Reject(to_js_error(env, *error).Value());
       return;
@@ -154,7 +165,7 @@ void JobContext::progress(double done, double total) {
 }
 
 Napi::Promise start_job(Napi::Env env, const Napi::Value& options, const std::vector<Napi::Value>& keep,
-                        Work work) {
+                        Work work, double operations) {
   auto* environment = env.GetInstanceData<Environment>();
   auto job = std::make_unique<Job>(env, *environment);
   if (options.IsObject()) {
@@ -174,6 +185,12 @@ Napi::Promise start_job(Napi::Env env, const Napi::Value& options, const std::ve
     if (value.IsObject()) job->kept.push_back(Napi::Persistent(value));
   job->work = std::move(work);
   const auto promise = job->deferred.Promise();
+  if (operations <= kTinyJob && job->on_progress.IsEmpty()) {
+    const Serial alone;
+    job->execute();
+    job->resolve(env);
+    return promise;
+  }
   if (environment->pending++ == 0) environment->loop.Ref(env);
   Job* raw = job.release();
   {

@@ -9,6 +9,10 @@
 // `options` is undefined or {control?: Int32Array(1), onProgress?: (done, total) => void}; JavaScript raises
 // control[0] to abort. `keep` lists the JavaScript values whose memory the work uses: they are referenced
 // until the promise settles, so that garbage collection cannot take them from a running job.
+//
+// Handing a job over to another thread and back costs more than a tiny job does. A job that says how many
+// element operations it takes at the most runs at once, in the calling thread, if they are so few that the
+// event loop does not notice; the promise it returns is settled already.
 #pragma once
 #include <napi.h>
 
@@ -40,8 +44,12 @@ class JobContext {
 using Finish = std::function<Napi::Value(Napi::Env)>;
 using Work = std::function<Finish(JobContext&)>;
 
+// Element operations of a job that nobody has counted, and the most (about 10 microseconds' worth) for which
+// the event loop may wait.
+constexpr double kUncounted = 1e300, kTinyJob = 1e5;
+
 Napi::Promise start_job(Napi::Env env, const Napi::Value& options, const std::vector<Napi::Value>& keep,
-                        Work work);
+                        Work work, double operations = kUncounted);
 
 // A JavaScript Error with `code` set to the name of the error's code.
 Napi::Error to_js_error(Napi::Env env, const Error& error);

@@ -165,6 +165,14 @@ EncodeOptions SaeClass::encode_options(const std::optional<Precision>& precision
   return options;
 }
 
+// What a job over so many rows takes at the most, the first reading of the weights included: a first call may
+// copy them or wait for the disk.
+double SaeClass::operations(std::size_t rows) const {
+  const SaeSpec& spec = sae_->spec();
+  const std::size_t widest = std::max(spec.width, spec.out_width);
+  return static_cast<double>(rows + 1) * static_cast<double>(spec.latents) * static_cast<double>(widest);
+}
+
 // encode(values, precision | undefined, options): {indices, values, offsets, inputMean?, inputScale?, report}
 Napi::Value SaeClass::encode(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -172,23 +180,25 @@ Napi::Value SaeClass::encode(const Napi::CallbackInfo& info) {
     const auto values = typed_array<float>(info[0], "values");
     const auto precision = precision_of(info[1]);
     const std::size_t width = sae_->spec().width, rows = whole_rows(values, width, "values");
-    return start_job(env, info[2], {info.This(), info[0]},
-                     [sae = sae_, values, rows, width, precision](JobContext& job) -> Finish {
-                       auto codes = std::make_shared<SparseCodes>(
-                           sae->encode(values.data, rows, width, encode_options(precision, job, rows)));
-                       return [codes](Napi::Env end) -> Napi::Value {
-                         auto result = Napi::Object::New(end);
-                         result.Set("report", to_object(end, codes->report));
-                         result.Set("indices", to_typed_array(end, std::move(codes->indices)));
-                         result.Set("values", to_typed_array(end, std::move(codes->values)));
-                         result.Set("offsets", to_typed_array(end, std::move(codes->offsets)));
-                         if (!codes->input_scale.empty()) {
-                           result.Set("inputMean", to_typed_array(end, std::move(codes->input_mean)));
-                           result.Set("inputScale", to_typed_array(end, std::move(codes->input_scale)));
-                         }
-                         return result;
-                       };
-                     });
+    return start_job(
+        env, info[2], {info.This(), info[0]},
+        [sae = sae_, values, rows, width, precision](JobContext& job) -> Finish {
+          auto codes = std::make_shared<SparseCodes>(
+              sae->encode(values.data, rows, width, encode_options(precision, job, rows)));
+          return [codes](Napi::Env end) -> Napi::Value {
+            auto result = Napi::Object::New(end);
+            result.Set("report", to_object(end, codes->report));
+            result.Set("indices", to_typed_array(end, std::move(codes->indices)));
+            result.Set("values", to_typed_array(end, std::move(codes->values)));
+            result.Set("offsets", to_typed_array(end, std::move(codes->offsets)));
+            if (!codes->input_scale.empty()) {
+              result.Set("inputMean", to_typed_array(end, std::move(codes->input_mean)));
+              result.Set("inputScale", to_typed_array(end, std::move(codes->input_scale)));
+            }
+            return result;
+          };
+        },
+        operations(rows));
   });
 }
 
@@ -237,20 +247,22 @@ Napi::Value SaeClass::decode(const Napi::CallbackInfo& info) {
   return guarded(env, [&]() -> Napi::Value {
     const CodesView codes = codes_view(info[0], "codes");
     const auto given = info[0].As<Napi::Object>();
+    const std::size_t pairs = codes.offsets[codes.tokens];
     DecodeInputs inputs;
     inputs.input_mean = optional_typed_array<float>(given.Get("inputMean"), "inputMean", codes.tokens).data;
     inputs.input_scale =
         optional_typed_array<float>(given.Get("inputScale"), "inputScale", codes.tokens).data;
     inputs.x = optional_typed_array<float>(info[1], "input", codes.tokens * sae_->spec().width).data;
-    return start_job(env, info[2],
-                     {info.This(), given.Get("indices"), given.Get("values"), given.Get("offsets"),
-                      given.Get("inputMean"), given.Get("inputScale"), info[1]},
-                     [sae = sae_, codes, inputs](JobContext&) -> Finish {
-                       auto out =
-                           std::make_shared<AlignedBuffer<float>>(codes.tokens * sae->spec().out_width);
-                       sae->decode(codes, inputs, out->data());
-                       return [out](Napi::Env end) { return to_typed_array(end, std::move(*out)); };
-                     });
+    return start_job(
+        env, info[2],
+        {info.This(), given.Get("indices"), given.Get("values"), given.Get("offsets"), given.Get("inputMean"),
+         given.Get("inputScale"), info[1]},
+        [sae = sae_, codes, inputs](JobContext&) -> Finish {
+          auto out = std::make_shared<AlignedBuffer<float>>(codes.tokens * sae->spec().out_width);
+          sae->decode(codes, inputs, out->data());
+          return [out](Napi::Env end) { return to_typed_array(end, std::move(*out)); };
+        },
+        operations(codes.tokens + pairs / sae_->spec().latents));
   });
 }
 
@@ -261,13 +273,14 @@ Napi::Value SaeClass::pre_activations(const Napi::CallbackInfo& info) {
     const auto values = typed_array<float>(info[0], "values");
     const auto latents = typed_array<std::uint32_t>(info[1], "latents");
     const std::size_t width = sae_->spec().width, rows = whole_rows(values, width, "values");
-    return start_job(env, info[2], {info.This(), info[0], info[1]},
-                     [sae = sae_, values, latents, rows, width](JobContext&) -> Finish {
-                       auto out = std::make_shared<AlignedBuffer<float>>(rows * latents.size);
-                       sae->pre_activations(values.data, rows, width, latents.data, latents.size,
-                                            out->data());
-                       return [out](Napi::Env end) { return to_typed_array(end, std::move(*out)); };
-                     });
+    return start_job(
+        env, info[2], {info.This(), info[0], info[1]},
+        [sae = sae_, values, latents, rows, width](JobContext&) -> Finish {
+          auto out = std::make_shared<AlignedBuffer<float>>(rows * latents.size);
+          sae->pre_activations(values.data, rows, width, latents.data, latents.size, out->data());
+          return [out](Napi::Env end) { return to_typed_array(end, std::move(*out)); };
+        },
+        operations(rows + rows * (latents.size / sae_->spec().latents)));
   });
 }
 

@@ -38,6 +38,7 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
   static EncodeOptions encode_options(const std::optional<Precision>& precision, JobContext& job,
                                       std::size_t rows);
   void set(Napi::Env env, std::shared_ptr<const Sae> sae);
+  double operations(std::size_t rows) const;
 
   std::shared_ptr<const Sae> sae_;
   std::int64_t accounted_ = 0;

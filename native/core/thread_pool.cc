@@ -181,6 +181,14 @@ void parallel_for(std::size_t count, std::size_t grain,
   if (region.failed) std::rethrow_exception(region.error);
 }
 
+Serial::Serial() : before_(t_inside) {
+  t_inside = true;
+}
+
+Serial::~Serial() {
+  t_inside = before_;
+}
+
 int thread_index() {
   return t_index;
 }

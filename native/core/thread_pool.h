@@ -21,6 +21,19 @@ void set_thread_count(int count);
 void parallel_for(std::size_t count, std::size_t grain,
                   const std::function<void(std::size_t begin, std::size_t end)>& body);
 
+// While one lives, regions that its thread starts run in that thread alone: they never wait for another
+// thread's region. For work that is too small to share, on a thread that must not wait.
+class Serial {
+ public:
+  Serial();
+  ~Serial();
+  Serial(const Serial&) = delete;
+  Serial& operator=(const Serial&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Index of the calling thread inside a region: 0 for the caller, < thread_count(). For scratch memory only.
 int thread_index();
 

@@ -70,14 +70,14 @@ PERSONASCOPE_API personascope_status personascope_sae_load(const char* folder, p
 /* NULL is allowed. */
 PERSONASCOPE_API void personascope_sae_destroy(personascope_sae* sae);
 
-/* Sizes; 0 of NULL. */
+/* Sizes; 0 of NULL. k is 0 where the number of codes varies (relu, jumprelu, gated). */
 PERSONASCOPE_API uint64_t personascope_sae_latents(const personascope_sae* sae);
 PERSONASCOPE_API uint64_t personascope_sae_width(const personascope_sae* sae);
 PERSONASCOPE_API uint64_t personascope_sae_k(const personascope_sae* sae);
 
-/* Codes of x [tokens, width]. Token t has counts[t] <= k pairs at indices[t * k], values[t * k]: values > 0,
- * falling, equal ones by lower latent; entries beyond the count are left alone. indices and values hold
- * tokens * k elements, counts holds tokens. */
+/* Codes of x [tokens, width], of an SAE whose k is not 0. Token t has counts[t] <= k pairs at indices[t * k],
+ * values[t * k]: values > 0, falling, equal ones by lower latent; entries beyond the count are left alone.
+ * indices and values hold tokens * k elements, counts holds tokens. */
 PERSONASCOPE_API personascope_status personascope_sae_encode(const personascope_sae* sae, const float* x,
                                                              uint64_t tokens, uint32_t* indices,
                                                              float* values, uint32_t* counts);
@@ -86,6 +86,24 @@ PERSONASCOPE_API personascope_status personascope_sae_decode(const personascope_
                                                              const uint32_t* indices, const float* values,
                                                              const uint32_t* counts, uint64_t tokens,
                                                              float* out);
+
+/* Codes of a batch, of any SAE. Token t has the pairs offsets[t] to offsets[t + 1] - 1 of (indices, values):
+ * values > 0, falling, equal ones by lower latent. The arrays live as long as the codes. */
+typedef struct personascope_codes personascope_codes;
+
+PERSONASCOPE_API personascope_status personascope_sae_encode_codes(const personascope_sae* sae,
+                                                                   const float* x, uint64_t tokens,
+                                                                   personascope_codes** codes);
+PERSONASCOPE_API void personascope_codes_destroy(personascope_codes* codes);
+PERSONASCOPE_API uint64_t personascope_codes_tokens(const personascope_codes* codes);
+PERSONASCOPE_API const uint32_t* personascope_codes_offsets(const personascope_codes* codes);
+PERSONASCOPE_API const uint32_t* personascope_codes_indices(const personascope_codes* codes);
+PERSONASCOPE_API const float* personascope_codes_values(const personascope_codes* codes);
+/* out [tokens, width]: as personascope_sae_decode, the input's normalisation undone. */
+PERSONASCOPE_API personascope_status personascope_sae_decode_codes(const personascope_sae* sae,
+                                                                   const personascope_codes* codes,
+                                                                   float* out);
+
 /* vector [width]: a copy of a row of W_dec. */
 PERSONASCOPE_API personascope_status personascope_sae_decoder_vector(const personascope_sae* sae,
                                                                      uint64_t latent, float* vector);

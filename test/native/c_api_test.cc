@@ -81,6 +81,40 @@ TEST(encode_and_decode_agree_with_the_core) {
   personascope_sae_destroy(nullptr);
 }
 
+TEST(codes_of_varying_number) {
+  Weights w;
+  personascope_sae* sae = w.make();
+  const std::size_t tokens = 23;
+  const auto x = check::normal(tokens * w.d, 5);
+  std::vector<std::uint32_t> indices(tokens * 5), counts(tokens);
+  std::vector<float> values(tokens * 5), out(tokens * w.d), again(tokens * w.d);
+  CHECK_EQ(personascope_sae_encode(sae, x.data(), tokens, indices.data(), values.data(), counts.data()), 0);
+  CHECK_EQ(personascope_sae_decode(sae, indices.data(), values.data(), counts.data(), tokens, out.data()), 0);
+  personascope_codes* codes = nullptr;
+  CHECK_EQ(personascope_sae_encode_codes(sae, x.data(), tokens, &codes), 0);
+  CHECK_EQ(personascope_codes_tokens(codes), tokens);
+  const std::uint32_t* offsets = personascope_codes_offsets(codes);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    CHECK_EQ(offsets[t + 1] - offsets[t], counts[t]);
+    for (std::size_t c = 0; c < counts[t]; ++c) {
+      CHECK_EQ(personascope_codes_indices(codes)[offsets[t] + c], indices[t * 5 + c]);
+      CHECK_EQ(personascope_codes_values(codes)[offsets[t] + c], values[t * 5 + c]);
+    }
+  }
+  CHECK_EQ(personascope_sae_decode_codes(sae, codes, again.data()), 0);
+  CHECK(out == again);
+  CHECK_EQ(personascope_sae_decode_codes(sae, codes, nullptr), PERSONASCOPE_INVALID_ARGUMENT);
+  personascope_codes_destroy(codes);
+  personascope_codes_destroy(nullptr);
+  CHECK_EQ(personascope_codes_tokens(nullptr), 0u);
+  CHECK_EQ(personascope_sae_encode_codes(sae, nullptr, 1, &codes), PERSONASCOPE_INVALID_ARGUMENT);
+  CHECK(codes == nullptr);
+  CHECK_EQ(personascope_sae_encode_codes(sae, nullptr, 0, &codes), 0);
+  CHECK_EQ(personascope_codes_tokens(codes), 0u);
+  personascope_codes_destroy(codes);
+  personascope_sae_destroy(sae);
+}
+
 TEST(statistics_and_difference) {
   Weights w;
   personascope_sae* sae = w.make();

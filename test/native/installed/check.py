@@ -39,9 +39,9 @@ def write_safetensors(path, tensors):
 
 
 class Example:
-    """A TopK SAE, activations, and what float64 arithmetic says of them."""
+    """An SAE, activations, and what float64 arithmetic says of them."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, architecture):
         source = random.Random(1)
         normal = lambda count: f32(source.gauss(0, 1) for _ in range(count))
         w_enc, w_dec = normal(LATENTS * WIDTH), normal(LATENTS * WIDTH)  # [latents, width]
@@ -53,9 +53,12 @@ class Example:
             "b_enc": ([LATENTS], b_enc),
             "b_dec": ([WIDTH], b_dec),
         }
+        rule = {"topk": {"k": K, "rescale_acts_by_decoder_norm": False}, "jumprelu": {}}[architecture]
+        threshold = [source.uniform(-1, 6) for _ in range(LATENTS)] if architecture == "jumprelu" else [0] * LATENTS
+        tensors["threshold"] = ([LATENTS], f32(threshold))
         write_safetensors(os.path.join(folder, "sae_weights.safetensors"), tensors)
-        config = {"architecture": "topk", "d_in": WIDTH, "d_sae": LATENTS, "k": K, "dtype": "float32", "device": "cpu",
-                  "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False,
+        config = {"architecture": architecture, "d_in": WIDTH, "d_sae": LATENTS, "dtype": "float32", "device": "cpu",
+                  "apply_b_dec_to_input": True, **rule,
                   "normalize_activations": "none", "reshape_activations": "none",
                   "metadata": {"sae_lens_version": "6.18.0", "model_name": "é", "tags": [1, None, {"a": True}]}}
         with open(os.path.join(folder, "cfg.json"), "w") as file:
@@ -67,7 +70,9 @@ class Example:
         for t in range(TOKENS):
             x = [self.x[t * WIDTH + i] - b_dec[i] for i in range(WIDTH)]
             pre = [(sum(w_enc[l * WIDTH + i] * x[i] for i in range(WIDTH)) + b_enc[l], l) for l in range(LATENTS)]
-            self.codes.append([(l, h) for h, l in sorted(pre, key=lambda p: (-p[0], p[1]))[:K] if h > 0])
+            most = K if architecture == "topk" else LATENTS
+            chosen = [(h, l) for h, l in pre if h > max(0, tensors["threshold"][1][l])]
+            self.codes.append([(l, h) for h, l in sorted(chosen, key=lambda p: (-p[0], p[1]))[:most]])
 
     def check(self, who, output):
         lines = output.strip().split("\n")
@@ -104,9 +109,6 @@ def main():
         if strange or "personascope_sae_load" not in exported:
             sys.exit(f"libpersonascope.so exports {strange or exported}, expected personascope_* and sae_load")
 
-        sae = os.path.join(folder, "sae")
-        os.mkdir(sae)
-        example = Example(sae)
         code = os.path.join(source, "examples", "c", "encode_stats.c")
         strict = ["-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror"]
         programs = {name: os.path.join(folder, name) for name in ("pkg-config", "archive")}
@@ -119,10 +121,15 @@ def main():
         run(cmake, "--build", consumer)
         programs["CMake package"] = os.path.join(consumer, "encode_stats")
 
-        for name, program in programs.items():
-            example.check(name, run(program, sae, example.activations, "7"))
         script = os.path.join(source, "examples", "python", "encode_stats.py")
-        example.check("ctypes", run(sys.executable, script, library, sae, example.activations, "7"))
+        for architecture in ("topk", "jumprelu"):
+            sae = os.path.join(folder, architecture)
+            os.mkdir(sae)
+            example = Example(sae, architecture)
+            for name, program in programs.items():
+                example.check(f"{architecture}, {name}", run(program, sae, example.activations, "7"))
+            python = run(sys.executable, script, library, sae, example.activations, "7")
+            example.check(f"{architecture}, ctypes", python)
 
         error = run(programs["CMake package"], os.path.join(folder, "nowhere"), example.activations, status=1)
         if "nowhere" not in error or "cfg.json" not in error:
