@@ -255,6 +255,9 @@ export interface NativeSaeSpec {
   precision?: NativePrecision
   /** As choose_device() of native/core/plugin.h spells it; left out: the CPU. */
   device?: string
+  /** A file that keeps what int8 screening needs, and what tells versions of the source apart. */
+  cache?: string
+  cacheIdentity?: string
   transcoder: boolean
   subtractDecoderBias: boolean
   scaledCodes: boolean

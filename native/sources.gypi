@@ -12,6 +12,7 @@
       "native/sae/input_transform.cc",
       "native/sae/weight_rows.cc",
       "native/sae/device_encoding.cc",
+      "native/sae/prepared_file.cc",
       "native/sae/saelens.cc",
       "native/kernels/sae_update/reference.cc",
       "native/kernels/sae_update/dispatch.cc",

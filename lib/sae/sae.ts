@@ -1,6 +1,7 @@
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, type TaskOptions } from '../core/task.js'
 import { native, type NativePrecision, type NativeSae, type NativeSaeSpec } from '../native.js'
+import { cachePlace, type CachePlace } from './cache.js'
 import { SparseCodes } from './codes.js'
 import type { SaeMetadata } from './config.js'
 import { readSae } from './formats/index.js'
@@ -41,6 +42,12 @@ export interface SaeOptions {
   device?: Device
   /** Default 'auto'. */
   precision?: Precision
+  /**
+   * A file that keeps what int8 screening needs: the first encode (or `prepare`) writes it, and it is mapped by whoever
+   * loads the SAE with it later. About latents × dModel bytes; more where the weights have to be transposed. Written
+   * anew when the SAE's files changed. In `Sae.load` true stands for 'prepared.personascope' beside the weights.
+   */
+  cache?: string | boolean
 }
 
 export interface EncodeOptions extends TaskOptions {
@@ -128,8 +135,24 @@ export class Sae {
    * Errors: `ERR_INVALID_ARGUMENT` (what does not fit), `ERR_FORMAT` (dtypes), `ERR_NON_FINITE` (located).
    */
   static async fromSpec(spec: SaeSpec, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
+    requireArgument(
+      typeof options.cache !== 'boolean',
+      'cache: found true or false, expected the path of a file: a spec has no place of its own',
+    )
+    return Sae.#make(
+      spec,
+      options,
+      options.cache === undefined ? undefined : { file: options.cache, identity: '' },
+    )
+  }
+
+  static async #make(
+    spec: SaeSpec,
+    options: SaeOptions & TaskOptions,
+    cache: CachePlace | undefined,
+  ): Promise<Sae> {
     const made = await runNative(options, 'weights', (job) =>
-      native.createSae(nativeSpec(spec, options), job),
+      native.createSae({ ...nativeSpec(spec, options), ...cacheFields(cache) }, job),
     )
     return new Sae(spec, made, options)
   }
@@ -159,7 +182,10 @@ export class Sae {
   static async load(path: string, options: SaeOptions & TaskOptions = {}): Promise<Sae> {
     const spec = await readSae(path, options)
     try {
-      return await Sae.fromSpec(spec, options)
+      const { cache, ...rest } = options
+      if (cache === undefined || cache === false) return await Sae.fromSpec(spec, rest)
+      const place = await cachePlace(path, cache)
+      return await Sae.#make(spec, rest, place)
     } catch (error) {
       const failure = toPersonascopeError(error)
       throw new PersonascopeError(failure.code, `${path}: ${failure.message}`, { cause: error })
@@ -325,4 +351,8 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
     made.k = selection.k
   }
   return made
+}
+
+function cacheFields(place: CachePlace | undefined): Pick<NativeSaeSpec, 'cache' | 'cacheIdentity'> {
+  return place === undefined ? {} : { cache: place.file, cacheIdentity: place.identity }
 }

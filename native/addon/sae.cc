@@ -59,6 +59,10 @@ SaeSpec sae_spec(const Napi::Value& value) {
     spec.k = whole_number(given.Get("k"), "k", 1, n);
   spec.precision = precision_of(given.Get("precision"));
   if (!given.Get("device").IsUndefined()) spec.device = choose_device(text(given.Get("device"), "device"));
+  if (!given.Get("cache").IsUndefined()) {
+    spec.cache = text(given.Get("cache"), "cache");
+    spec.cache_identity = text(given.Get("cacheIdentity"), "cacheIdentity");
+  }
   spec.input_norm = static_cast<InputNorm>(whole_number(given.Get("inputNorm"), "inputNorm", 0, 2));
   spec.transcoder = given.Get("transcoder").ToBoolean();
   spec.subtract_decoder_bias = given.Get("subtractDecoderBias").ToBoolean();

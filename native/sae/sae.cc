@@ -100,9 +100,10 @@ std::size_t Sae::bytes() const {
 }
 
 const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) const {
-  const RowView& rows = w_enc_.view(check);
   const std::lock_guard lock(mutex_);
   if (encoder_.rows.data) return encoder_;
+  open_cache(check);
+  const RowView& rows = w_enc_.view(check);
   Selection selection;
   selection.rule = spec_.rule;
   selection.scaled_codes = spec_.scaled_codes;
@@ -139,6 +140,10 @@ std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, s
   const EncoderWeights& encoder = ready_encoder(hooks.check);
   const std::lock_guard lock(mutex_);
   Screening& state = screenings_[static_cast<std::size_t>(precision)];
+  if (!state.screen && precision == Precision::int8 && cache_ && cache_->complete()) {
+    state.screen = cached_screen(encoder);
+    state.taught = state.screen->mean.size() > 0;
+  }
   const bool teaches = precision != Precision::fp32 && tokens >= kTeachingTokens;
   if (state.screen && (state.taught || !teaches)) return state.screen;
   std::vector<float> middle;
@@ -154,9 +159,65 @@ std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, s
       middle.clear();
     }
   }
-  state.screen =
-      make_screen(encoder, precision, middle.empty() ? nullptr : middle.data(), hooks, state.screen.get());
+  const float* mean = middle.empty() ? nullptr : middle.data();
+  const auto copy = state.screen ? state.screen->copy : nullptr;
+  const bool keep = precision == Precision::int8 && cache_ && !cache_->complete();
+  const auto room = keep ? std::make_shared<Int8Copy>(spec_.latents, padded_width(spec_.width), cache_,
+                                                      cache_->section(PreparedSection::panels))
+                         : nullptr;
+  state.screen = make_screen(encoder, precision, mean, hooks, copy, room);
+  if (keep) write_cache(*state.screen);
   return state.screen;
+}
+
+void Sae::open_cache(const std::function<void()>& check) const {
+  if (spec_.cache.empty() || cache_) return;
+  const std::size_t n = spec_.latents, padded = padded_width(spec_.width);
+  if (padded > kMostInt8Width) return;
+  const bool copies = w_enc_.must_copy();
+  const PreparedFile::Sizes sizes = {
+      Int8Copy::bytes(n, padded),           4 * n, 4 * n, 4 * n, 4 * padded, 8 * n,
+      copies ? n * w_enc_.copy_stride() : 0};
+  const std::uint64_t identity = source_identity(w_enc_.source(), spec_.cache_identity);
+  cache_ = PreparedFile::open(spec_.cache, identity, sizes);
+  if (!cache_) cache_ = PreparedFile::create(spec_.cache, identity, sizes);
+  try {
+    if (copies) w_enc_.use(cache_, cache_->section(PreparedSection::rows), cache_->complete(), check);
+  } catch (...) {
+    cache_ = nullptr;
+    throw;
+  }
+}
+
+std::shared_ptr<const Screen> Sae::cached_screen(const EncoderWeights& encoder) const {
+  const std::size_t n = spec_.latents, padded = padded_width(spec_.width);
+  auto copy = std::make_shared<Int8Copy>(n, padded, cache_, cache_->section(PreparedSection::panels));
+  const auto read = [&](PreparedSection section, AlignedBuffer<float>& values) {
+    std::memcpy(values.data(), cache_->section(section), 4 * n);
+  };
+  read(PreparedSection::scale, copy->scale);
+  read(PreparedSection::residual, copy->residual);
+  read(PreparedSection::norm, copy->norm);
+  // A mean of zeros stands for none.
+  const float* mean = reinterpret_cast<const float*>(cache_->section(PreparedSection::mean));
+  const bool centred = std::any_of(mean, mean + padded, [](float value) { return value != 0; });
+  return make_screen(
+      encoder, copy, centred ? mean : nullptr,
+      centred ? reinterpret_cast<const double*>(cache_->section(PreparedSection::mean_product)) : nullptr);
+}
+
+void Sae::write_cache(const Screen& screen) const {
+  const auto write = [&](PreparedSection section, const auto& values) {
+    std::memcpy(cache_->section(section), values.data(), values.size() * sizeof(*values.data()));
+  };
+  write(PreparedSection::scale, screen.copy->scale);
+  write(PreparedSection::residual, screen.copy->residual);
+  write(PreparedSection::norm, screen.copy->norm);
+  if (screen.mean.size()) {
+    write(PreparedSection::mean, screen.mean);
+    write(PreparedSection::mean_product, screen.mean_product);
+  }
+  cache_->commit();
 }
 
 void Sae::prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,

@@ -16,6 +16,7 @@
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
+#include "native/sae/prepared_file.h"
 #include "native/sae/device_encoding.h"
 #include "native/sae/spec.h"
 #include "native/sae/weight_rows.h"
@@ -108,6 +109,10 @@ class Sae {
   // The screen of a precision, made from a sample of inputs x' if need be.
   std::shared_ptr<const Screen> screen(Precision precision, const float* x, std::size_t tokens,
                                        std::size_t stride, const ScreenHooks& hooks) const;
+  // Opens or begins the cache file, where there is to be one; guarded by mutex_.
+  void open_cache(const std::function<void()>& check) const;
+  std::shared_ptr<const Screen> cached_screen(const EncoderWeights& encoder) const;
+  void write_cache(const Screen& screen) const;
   // Takes note of what screening cost.
   void learn(const EncodeReport& report, std::uint64_t codes) const;
   void encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
@@ -119,6 +124,7 @@ class Sae {
   std::unique_ptr<DeviceEncoding> device_;  // null: the CPU encodes
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
+  mutable std::shared_ptr<PreparedFile> cache_;
   // What encoding with one precision has come to know; guarded by mutex_.
   struct Screening {
     std::shared_ptr<const Screen> screen;

@@ -9,16 +9,6 @@ namespace personascope {
 
 namespace {
 
-Tensor matrix(const char* name, const float* data, std::size_t rows, std::size_t columns, bool transposed) {
-  Tensor tensor;
-  tensor.name = name;
-  tensor.shape = {rows, columns};
-  tensor.strides = transposed ? std::vector<std::int64_t>{1, static_cast<std::int64_t>(rows)}
-                              : std::vector<std::int64_t>{static_cast<std::int64_t>(columns), 1};
-  tensor.data = reinterpret_cast<const std::uint8_t*>(data);
-  return tensor;
-}
-
 void check_matrix(const Tensor& tensor, std::size_t rows, std::size_t columns) {
   require(tensor.data != nullptr, ErrorCode::invalid_argument, "SAE: " + tensor.name + " is missing");
   require(tensor.shape == std::vector<std::uint64_t>{rows, columns}, ErrorCode::invalid_argument,
@@ -43,6 +33,18 @@ void check_optional(const char* name, const std::vector<float>& values, std::siz
 
 }  // namespace
 
+Tensor matrix_of(const char* name, const float* data, std::size_t rows, std::size_t columns,
+                 EncoderLayout layout) {
+  Tensor tensor;
+  tensor.name = name;
+  tensor.shape = {rows, columns};
+  tensor.strides = layout == EncoderLayout::width_major
+                       ? std::vector<std::int64_t>{1, static_cast<std::int64_t>(rows)}
+                       : std::vector<std::int64_t>{static_cast<std::int64_t>(columns), 1};
+  tensor.data = reinterpret_cast<const std::uint8_t*>(data);
+  return tensor;
+}
+
 SaeSpec topk_spec(std::size_t latents, std::size_t width, std::size_t k, bool subtract_decoder_bias,
                   const float* w_enc, EncoderLayout layout, const float* w_dec, const float* b_enc,
                   const float* b_dec) {
@@ -51,8 +53,8 @@ SaeSpec topk_spec(std::size_t latents, std::size_t width, std::size_t k, bool su
   spec.width = width;
   spec.k = k;
   spec.subtract_decoder_bias = subtract_decoder_bias;
-  spec.w_enc = matrix("W_enc", w_enc, latents, width, layout == EncoderLayout::width_major);
-  spec.w_dec = matrix("W_dec", w_dec, latents, width, false);
+  spec.w_enc = matrix_of("W_enc", w_enc, latents, width, layout);
+  spec.w_dec = matrix_of("W_dec", w_dec, latents, width, EncoderLayout::latent_major);
   spec.b_enc.assign(b_enc, b_enc + latents);
   spec.b_dec.assign(b_dec, b_dec + width);
   return spec;

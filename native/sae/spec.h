@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "native/core/plugin.h"
@@ -34,6 +35,10 @@ struct SaeSpec {
   // Where codes are computed; decoding is the CPU's.
   DeviceChoice device;
 
+  // Where to keep what int8 screening needs (prepared_file.h), or empty; and what tells the source's versions
+  // apart besides its contents: sizes and times of its files.
+  std::string cache, cache_identity;
+
   // [latents, width], [latents, out_width], [out_width, width] or no data; any strides; F32, BF16, F16 or
   // F64. Weights without an owner are the caller's and are copied.
   Tensor w_enc, w_dec, w_skip;
@@ -43,6 +48,10 @@ struct SaeSpec {
   std::vector<float> gate_bias, magnitude_scale, magnitude_bias;  // [latents]; gated
   std::vector<float> selection_scale;                             // [latents] or empty
 };
+
+// A caller's matrix [rows, columns], or as it is stored the other way round.
+Tensor matrix_of(const char* name, const float* data, std::size_t rows, std::size_t columns,
+                 EncoderLayout layout);
 
 // A TopK autoencoder over the caller's arrays: w_dec [latents, width], b_enc [latents], b_dec [width].
 SaeSpec topk_spec(std::size_t latents, std::size_t width, std::size_t k, bool subtract_decoder_bias,

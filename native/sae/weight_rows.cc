@@ -42,7 +42,8 @@ WeightRows::WeightRows(Tensor source) : source_(std::move(source)) {
     return;
   }
   if (source_.owner) return;
-  copy({});
+  copy_ = AlignedBuffer<std::uint8_t>(rows() * copy_stride());
+  view_ = copied(copy_.data(), true, {});
   for (std::size_t row = 0; row < rows(); ++row)
     if (source_.dtype == Dtype::f32)
       check_finite(source_.name.c_str(), reinterpret_cast<const float*>(view_.row(row)), 1, columns(),
@@ -55,19 +56,41 @@ WeightRows::WeightRows(Tensor source) : source_(std::move(source)) {
 
 const RowView& WeightRows::view(const std::function<void()>& check) const {
   const std::lock_guard lock(mutex_);
-  if (!view_.data) copy(check);
+  if (!view_.data) {
+    AlignedBuffer<std::uint8_t> copy(rows() * copy_stride());
+    view_ = copied(copy.data(), true, check);
+    copy_ = std::move(copy);
+  }
   return view_;
 }
 
-void WeightRows::copy(const std::function<void()>& check) const {
+bool WeightRows::must_copy() const {
+  const std::lock_guard lock(mutex_);
+  return !view_.data;
+}
+
+void WeightRows::use(std::shared_ptr<void> owner, std::uint8_t* room, bool filled,
+                     const std::function<void()>& check) const {
+  const std::lock_guard lock(mutex_);
+  require(!view_.data, ErrorCode::internal, source_.name + ": its rows are in use");
+  view_ = copied(room, !filled, check);
+  room_ = std::move(owner);
+}
+
+std::size_t WeightRows::copy_stride() const {
+  const std::size_t size = source_.dtype == Dtype::f64 ? 4 : dtype_size(source_.dtype);
+  return (columns() * size + 63) / 64 * 64;
+}
+
+RowView WeightRows::copied(std::uint8_t* to, bool write, const std::function<void()>& check) const {
   RowView view;
+  view.data = to;
   view.dtype = source_.dtype == Dtype::f64 ? Dtype::f32 : source_.dtype;
   view.rows = rows();
   view.width = columns();
-  const std::size_t size = dtype_size(view.dtype), line = 64 / size;
-  view.stride = (columns() + line - 1) / line * line * size;
-  AlignedBuffer<std::uint8_t> copy(view.rows * view.stride);
-  view.data = copy.data();
+  view.stride = copy_stride();
+  const std::size_t size = dtype_size(view.dtype);
+  if (!write) return view;
   constexpr std::size_t kRows = 256;
   const std::size_t blocks = (rows() + kRows - 1) / kRows;
   parallel_for(blocks, 1, [&](std::size_t first, std::size_t last) {
@@ -76,16 +99,14 @@ void WeightRows::copy(const std::function<void()>& check) const {
       const std::size_t begin = block * kRows, end = std::min(rows(), begin + kRows);
       if (source_.dtype == Dtype::f64)
         for (std::size_t row = begin; row < end; ++row)
-          read_f32(source_, row * columns(), columns(),
-                   reinterpret_cast<float*>(copy.data() + row * view.stride));
+          read_f32(source_, row * columns(), columns(), reinterpret_cast<float*>(to + row * view.stride));
       else if (size == 4)
-        copy_rows<4>(source_, begin, end, copy.data(), view.stride);
+        copy_rows<4>(source_, begin, end, to, view.stride);
       else
-        copy_rows<2>(source_, begin, end, copy.data(), view.stride);
+        copy_rows<2>(source_, begin, end, to, view.stride);
     }
   });
-  copy_ = std::move(copy);
-  view_ = view;
+  return view;
 }
 
 void WeightRows::read(std::size_t row, float* out) const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 
 #include "native/core/aligned.h"
@@ -17,6 +18,13 @@ class WeightRows {
 
   // The rows; the first call may copy (a matrix stored the other way round, or of F64). `check` may throw.
   const RowView& view(const std::function<void()>& check = {}) const;
+  // Whether view() has to copy.
+  bool must_copy() const;
+  // Where the rows are copied to instead of memory of its own: room for rows() x copy_stride() bytes, kept by
+  // `owner`. If `filled`, they are there already. Before the first view().
+  void use(std::shared_ptr<void> owner, std::uint8_t* room, bool filled,
+           const std::function<void()>& check = {}) const;
+  std::size_t copy_stride() const;
   // out [columns] = one row in fp32; copies nothing else. Throws non_finite.
   void read(std::size_t row, float* out) const;
   std::size_t rows() const { return source_.shape[0]; }
@@ -26,12 +34,14 @@ class WeightRows {
   std::size_t bytes() const { return copy_.size(); }
 
  private:
-  void copy(const std::function<void()>& check) const;
+  // The rows at `to`, after writing them there if `write`.
+  RowView copied(std::uint8_t* to, bool write, const std::function<void()>& check) const;
 
   Tensor source_;
   mutable std::mutex mutex_;
   mutable RowView view_;
   mutable AlignedBuffer<std::uint8_t> copy_;
+  mutable std::shared_ptr<void> room_;
 };
 
 }  // namespace personascope

@@ -26,12 +26,17 @@ std::shared_ptr<void> fresh_block(std::size_t bytes) {
 
 }  // namespace
 
-Int8Copy::Int8Copy(std::size_t latents_, std::size_t width_)
+Int8Copy::Int8Copy(std::size_t latents_, std::size_t width_, std::shared_ptr<void> owner,
+                   std::uint8_t* panels)
     : latents(latents_),
       width(width_),
       scale(latents_),
+      norm(latents_),
       residual(latents_),
-      owner_(fresh_block(bytes(latents_, width_))) {
+      panels_(panels),
+      owner_(std::move(owner)) {
+  if (panels_) return;
+  owner_ = fresh_block(bytes());
   panels_ = static_cast<std::uint8_t*>(owner_.get());
 }
 

@@ -20,11 +20,13 @@ constexpr std::size_t kMostInt8Width = 65536;
 
 class Int8Copy {
  public:
-  // Room for the copy; write() fills it.
-  Int8Copy(std::size_t latents, std::size_t width);
+  // Room for the copy, or the caller's (kept by `owner`); write() fills it.
+  Int8Copy(std::size_t latents, std::size_t width, std::shared_ptr<void> owner = nullptr,
+           std::uint8_t* panels = nullptr);
 
   std::size_t latents = 0, width = 0;
   AlignedBuffer<float> scale;     // [latents]
+  AlignedBuffer<float> norm;      // [latents], |w|
   AlignedBuffer<float> residual;  // [latents], of the rotated row: |w - w^|, rounded up
 
   // Rows [begin, end), begin a multiple of 32, from q [end - begin, pitch]; pieces may be written side by

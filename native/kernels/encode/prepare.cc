@@ -31,11 +31,12 @@ struct RowFacts {
   double norm = 0;      // |w|
   double residual = 0;  // |w - w^|
   double mean = 0;      // w mean
+  double scale = 1;     // of the row as the precision holds it
 };
 
 // Fills in the table's entries of latent l.
 void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const RowFacts& row,
-           double row_scale, double mean_norm) {
+           double mean_norm) {
   const Selection& selection = encoder.selection;
   const bool gated = selection.rule == SelectionRule::gated;
   const double width = static_cast<double>(encoder.width);
@@ -43,7 +44,7 @@ void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const R
   const double scale = selection.scale && !gated ? selection.scale[l] : 1;
   const double limit =
       selection.rule == SelectionRule::threshold ? std::max(0.0f, selection.threshold[l]) : 0.0;
-  screen.scale[l] = static_cast<float>(row_scale * scale);
+  screen.scale[l] = static_cast<float>(row.scale * scale);
   screen.bias[l] = static_cast<float>(scale * (bias + row.mean) - limit);
   // Roundings of the canonical quantity and of `value` that grow with biases; subnormal numbers.
   const double offset = 8 * kUnit * (scale * (std::fabs(bias) + std::fabs(row.mean)) + limit) +
@@ -97,75 +98,51 @@ const char* precision_name(Precision precision) {
   return precision == Precision::int8 ? "int8" : precision == Precision::bf16 ? "bf16" : "fp32";
 }
 
-std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
-                                          const float* mean, const ScreenHooks& hooks, const Screen* like) {
-  require(!mean || precision != Precision::fp32, ErrorCode::internal,
-          "encoder: fp32 screens tokens as they are");
+namespace {
+
+// A screen whose table is still empty.
+std::shared_ptr<Screen> empty_screen(const EncoderWeights& encoder, Precision precision, const float* mean) {
   check_arrays(encoder);
-  const EncodeKernels kernels = encode_variants().active();
-  const std::size_t n = encoder.latents, width = encoder.width, padded = padded_width(width);
   auto screen = std::make_shared<Screen>();
   screen->precision = precision;
   for (AlignedBuffer<float>* entries :
        {&screen->scale, &screen->bias, &screen->slack_norm, &screen->slack_error, &screen->slack_offset})
-    *entries = AlignedBuffer<float>(n);
-  double mean_norm = 0;
+    *entries = AlignedBuffer<float>(encoder.latents);
   if (mean) {
-    screen->mean = AlignedBuffer<float>(padded);
-    std::copy_n(mean, width, screen->mean.data());
-    mean_norm = std::sqrt(kernels.dot(screen->mean.data(), screen->mean.data(), padded));
+    screen->mean = AlignedBuffer<float>(padded_width(encoder.width));
+    std::copy_n(mean, encoder.width, screen->mean.data());
+    if (precision == Precision::int8) screen->mean_product = AlignedBuffer<double>(encoder.latents);
   }
-  // The copy does not depend on the mean.
-  std::shared_ptr<Int8Copy> made;
-  if (precision == Precision::int8) {
-    require(padded <= kMostInt8Width, ErrorCode::invalid_argument,
-            "encoder: width " + std::to_string(width) + ", expected at most " +
-                std::to_string(kMostInt8Width) + " for int8");
-    if (like && like->copy)
-      screen->copy = like->copy;
-    else
-      screen->copy = made = std::make_shared<Int8Copy>(n, padded);
-  }
-  const std::size_t blocks = (n + kBlock - 1) / kBlock;
+  return screen;
+}
+
+double length(const AlignedBuffer<float>& row) {
+  return row.size() ? std::sqrt(encode_variants().active().dot(row.data(), row.data(), row.size())) : 0;
+}
+
+// Fills in the table: facts(work, l, begin) are those of latent l of a block that begins at `begin`, where
+// each thread has a `work` of its own, and finish(work, begin, end) ends a block.
+template <class MakeWork, class Facts, class Finish>
+void fill(const EncoderWeights& encoder, Screen& screen, const ScreenHooks& hooks, const MakeWork& make_work,
+          const Facts& facts, const Finish& finish) {
+  const std::size_t n = encoder.latents, blocks = (n + kBlock - 1) / kBlock;
+  const double mean_norm = length(screen.mean);
   std::vector<double> norms(blocks), biases(blocks);
   std::atomic<std::size_t> done{0};
   std::mutex reporting;
   parallel_for(blocks, 1, [&](std::size_t first, std::size_t last) {
-    AlignedBuffer<float> wide(padded);
-    AlignedBuffer<std::uint16_t> half(padded);
-    AlignedBuffer<std::int8_t> bytes(made ? kBlock * padded : 0);
+    auto work = make_work();
     for (std::size_t block = first; block < last; ++block) {
       if (hooks.check) hooks.check();
       const std::size_t begin = block * kBlock, end = std::min(n, begin + kBlock);
       for (std::size_t l = begin; l < end; ++l) {
-        kernels.widen(encoder.rows, l, wide.data());
-        RowFacts row;
-        row.norm = std::sqrt(kernels.dot(wide.data(), wide.data(), padded));
-        if (!std::isfinite(row.norm)) check_finite(encoder.name, wide.data(), 1, width, width, l);
-        if (!(row.norm < kLargestRow))
-          fail(ErrorCode::non_finite, std::string(encoder.name) + ": the row of latent " + std::to_string(l) +
-                                          " has length " + std::to_string(row.norm));
-        if (mean) row.mean = kernels.dot(wide.data(), screen->mean.data(), padded);
-        if (precision == Precision::bf16)
-          row.residual = std::sqrt(kernels.round_bf16(wide.data(), padded, half.data()));
-        double row_scale = 1;
-        if (made) {
-          kernels.rotate(wide.data(), padded);
-          const Quantised q = kernels.quantise(wide.data(), padded, bytes.data() + (l - begin) * padded);
-          made->scale[l] = q.scale;
-          made->residual[l] = up(std::sqrt(q.squared_error));
-        }
-        if (screen->copy) {
-          row_scale = screen->copy->scale[l];
-          row.residual = screen->copy->residual[l];
-        }
-        bound(encoder, *screen, l, row, row_scale, mean_norm);
-        const double scale = encoder.selection.scale ? encoder.selection.scale[l] : 1;
-        norms[block] = std::max(norms[block], row.norm * std::max(1.0, scale));
-        biases[block] =
-            std::max(biases[block], std::fabs(static_cast<double>(encoder.bias[l])) * std::max(1.0, scale));
+        const RowFacts row = facts(work, l, begin);
+        bound(encoder, screen, l, row, mean_norm);
+        const double scale = std::max(1.0f, encoder.selection.scale ? encoder.selection.scale[l] : 1.0f);
+        norms[block] = std::max(norms[block], row.norm * scale);
+        biases[block] = std::max(biases[block], std::fabs(static_cast<double>(encoder.bias[l])) * scale);
       }
-      if (made) made->write(begin, end, bytes.data(), padded);
+      finish(work, begin, end);
       const std::size_t now = done.fetch_add(end - begin) + end - begin;
       if (hooks.progress) {
         const std::lock_guard lock(reporting);
@@ -173,8 +150,84 @@ std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precisi
       }
     }
   });
-  screen->largest_norm = *std::max_element(norms.begin(), norms.end());
-  screen->largest_bias = *std::max_element(biases.begin(), biases.end());
+  screen.largest_norm = *std::max_element(norms.begin(), norms.end());
+  screen.largest_bias = *std::max_element(biases.begin(), biases.end());
+}
+
+}  // namespace
+
+std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
+                                          const float* mean, const ScreenHooks& hooks,
+                                          std::shared_ptr<const Int8Copy> copy,
+                                          std::shared_ptr<Int8Copy> room) {
+  require(!mean || precision != Precision::fp32, ErrorCode::internal,
+          "encoder: fp32 screens tokens as they are");
+  const EncodeKernels kernels = encode_variants().active();
+  const std::size_t width = encoder.width, padded = padded_width(width);
+  const auto screen = empty_screen(encoder, precision, mean);
+  // The copy does not depend on the mean.
+  std::shared_ptr<Int8Copy> made;
+  if (precision == Precision::int8) {
+    require(padded <= kMostInt8Width, ErrorCode::invalid_argument,
+            "encoder: width " + std::to_string(width) + ", expected at most " +
+                std::to_string(kMostInt8Width) + " for int8");
+    if (!copy) copy = made = room ? room : std::make_shared<Int8Copy>(encoder.latents, padded);
+    screen->copy = copy;
+  }
+  struct Work {
+    AlignedBuffer<float> wide;
+    AlignedBuffer<std::uint16_t> half;
+    AlignedBuffer<std::int8_t> bytes;
+  };
+  fill(
+      encoder, *screen, hooks,
+      [&] {
+        return Work{AlignedBuffer<float>(padded), AlignedBuffer<std::uint16_t>(padded),
+                    AlignedBuffer<std::int8_t>(made ? kBlock * padded : 0)};
+      },
+      [&](Work& work, std::size_t l, std::size_t begin) {
+        float* wide = work.wide.data();
+        kernels.widen(encoder.rows, l, wide);
+        RowFacts row;
+        row.norm = std::sqrt(kernels.dot(wide, wide, padded));
+        if (!std::isfinite(row.norm)) check_finite(encoder.name, wide, 1, width, width, l);
+        if (!(row.norm < kLargestRow))
+          fail(ErrorCode::non_finite, std::string(encoder.name) + ": the row of latent " + std::to_string(l) +
+                                          " has length " + std::to_string(row.norm));
+        if (mean) row.mean = kernels.dot(wide, screen->mean.data(), padded);
+        if (precision == Precision::bf16)
+          row.residual = std::sqrt(kernels.round_bf16(wide, padded, work.half.data()));
+        if (precision != Precision::int8) return row;
+        if (mean) screen->mean_product[l] = row.mean;
+        if (made) {
+          kernels.rotate(wide, padded);
+          const Quantised q = kernels.quantise(wide, padded, work.bytes.data() + (l - begin) * padded);
+          made->scale[l] = q.scale;
+          made->residual[l] = up(std::sqrt(q.squared_error));
+          made->norm[l] = up(row.norm);
+        }
+        row.scale = copy->scale[l];
+        row.residual = copy->residual[l];
+        return row;
+      },
+      [&](Work& work, std::size_t begin, std::size_t end) {
+        if (made) made->write(begin, end, work.bytes.data(), padded);
+      });
+  return screen;
+}
+
+std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, std::shared_ptr<const Int8Copy> copy,
+                                          const float* mean, const double* mean_product) {
+  const auto screen = empty_screen(encoder, Precision::int8, mean);
+  screen->copy = copy;
+  struct Nothing {};
+  fill(
+      encoder, *screen, {}, [] { return Nothing(); },
+      [&](Nothing&, std::size_t l, std::size_t) {
+        if (mean) screen->mean_product[l] = mean_product[l];
+        return RowFacts{copy->norm[l], copy->residual[l], mean ? mean_product[l] : 0, copy->scale[l]};
+      },
+      [](Nothing&, std::size_t, std::size_t) {});
   return screen;
 }
 

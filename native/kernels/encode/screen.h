@@ -33,6 +33,7 @@ struct Screen {
   AlignedBuffer<float> scale, bias, slack_norm, slack_error, slack_offset;  // [latents]
   AlignedBuffer<float> mean;  // [padded width], or empty: tokens are not centred
   std::shared_ptr<const Int8Copy> copy;
+  AlignedBuffer<double> mean_product;         // [latents], W mean; where there are a copy and a mean
   double largest_norm = 0, largest_bias = 0;  // of rows, scaled; of biases
 };
 
@@ -41,11 +42,15 @@ struct ScreenHooks {
   std::function<void()> check;                        // called from any thread; may throw to abort
 };
 
-// Reads the weights once. mean [width] or null; never with fp32. `like`: another screen of the same
-// precision, whose copy of the weights serves again. Throws non_finite (tensor and place named).
+// Reads the weights once. mean [width] or null; never with fp32. `copy`: an int8 copy of this encoder that is
+// ready; `room`: one to fill in; else one is made. Throws non_finite (tensor and place named).
 std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precision precision,
                                           const float* mean, const ScreenHooks& hooks = {},
-                                          const Screen* like = nullptr);
+                                          std::shared_ptr<const Int8Copy> copy = nullptr,
+                                          std::shared_ptr<Int8Copy> room = nullptr);
+// The same of what was found before; reads no weights. mean [width] and mean_product [latents], or both null.
+std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, std::shared_ptr<const Int8Copy> copy,
+                                          const float* mean, const double* mean_product);
 
 // Where screened latents go: one list a token.
 struct CandidateList {

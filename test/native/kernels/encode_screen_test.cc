@@ -453,9 +453,11 @@ TEST(the_copy_serves_another_mean) {
   const Data data(500, 48, 20, 3);
   const EncoderWeights encoder = data.encoder();
   const auto plain = make_screen(encoder, Precision::int8, nullptr);
-  const auto turned = make_screen(encoder, Precision::int8, data.x.data(), {}, plain.get());
+  const auto turned = make_screen(encoder, Precision::int8, data.x.data(), {}, plain->copy);
+  const auto known = make_screen(encoder, plain->copy, turned->mean.data(), turned->mean_product.data());
   CHECK(turned->copy == plain->copy);
   CHECK(same(encode_lists(encoder, *turned, data, 9), encode_lists(encoder, *plain, data, 9)));
+  CHECK(same(encode_lists(encoder, *known, data, 9), encode_lists(encoder, *plain, data, 9)));
 }
 
 TEST(progress_and_abort_of_preparation) {
