@@ -285,6 +285,64 @@ personascope_status personascope_sae_decoder_vector(const personascope_sae* sae,
   });
 }
 
+personascope_status personascope_sae_create_from_spec(const personascope_sae_spec* given,
+                                                      personascope_sae** sae) {
+  return guarded([&] {
+    present(sae, "sae");
+    *sae = nullptr;
+    present(given, "spec");
+    if (given->struct_size != sizeof(personascope_sae_spec))
+      fail(ErrorCode::invalid_argument, "struct_size is " + std::to_string(given->struct_size) +
+                                            ", expected " + std::to_string(sizeof(personascope_sae_spec)));
+    const auto choice = [](const char* name, int32_t value, int32_t most) {
+      if (value < 0 || value > most)
+        fail(ErrorCode::invalid_argument,
+             std::string(name) + " is " + std::to_string(value) + ", expected 0 to " + std::to_string(most));
+      return value;
+    };
+    present(given->w_enc, "w_enc");
+    present(given->w_dec, "w_dec");
+    present(given->b_enc, "b_enc");
+    present(given->b_dec, "b_dec");
+    personascope::SaeSpec spec;
+    const std::size_t n = spec.latents = given->latents, d = spec.width = given->width,
+                      out = spec.out_width = given->out_width ? given->out_width : given->width;
+    // Before anything of these sizes is read.
+    if (n == 0 || n > 0xFFFFFFFFull || d == 0 || d > (1u << 20) || out > (1u << 20))
+      fail(ErrorCode::invalid_argument, "an SAE of " + std::to_string(n) + " latents, width " +
+                                            std::to_string(d) + " and output width " + std::to_string(out));
+    spec.k = given->k;
+    spec.rule = static_cast<personascope::SelectionRule>(choice("rule", given->rule, 3));
+    if (const int32_t precision = choice("precision", given->precision, 3); precision > 0)
+      spec.precision = static_cast<personascope::Precision>(precision - 1);
+    spec.input_norm = static_cast<personascope::InputNorm>(choice("input_norm", given->input_norm, 2));
+    spec.transcoder = given->transcoder != 0;
+    spec.subtract_decoder_bias = given->subtract_decoder_bias != 0;
+    spec.scaled_codes = given->scaled_codes != 0;
+    const auto layout = given->encoder_width_major ? personascope::EncoderLayout::width_major
+                                                   : personascope::EncoderLayout::latent_major;
+    spec.w_enc = personascope::matrix_of("w_enc", given->w_enc, n, d, layout);
+    spec.w_dec =
+        personascope::matrix_of("w_dec", given->w_dec, n, out, personascope::EncoderLayout::latent_major);
+    if (given->w_skip)
+      spec.w_skip =
+          personascope::matrix_of("w_skip", given->w_skip, out, d, personascope::EncoderLayout::latent_major);
+    const auto copy = [](const float* values, std::size_t size) {
+      return values ? std::vector<float>(values, values + size) : std::vector<float>();
+    };
+    spec.b_enc = copy(given->b_enc, n);
+    spec.b_dec = copy(given->b_dec, out);
+    spec.threshold = copy(given->threshold, n);
+    spec.gate_bias = copy(given->gate_bias, n);
+    spec.magnitude_scale = copy(given->magnitude_scale, n);
+    spec.magnitude_bias = copy(given->magnitude_bias, n);
+    spec.selection_scale = copy(given->selection_scale, n);
+    spec.mean = copy(given->input_mean, d);
+    spec.scale = copy(given->input_scale, d);
+    *sae = new personascope_sae{personascope::Sae(std::move(spec))};
+  });
+}
+
 personascope_status personascope_stats_create(uint64_t latents, int32_t per_group,
                                               personascope_stats** stats) {
   return guarded([&] {

@@ -108,6 +108,53 @@ PERSONASCOPE_API personascope_status personascope_sae_decode_codes(const persona
 PERSONASCOPE_API personascope_status personascope_sae_decoder_vector(const personascope_sae* sae,
                                                                      uint64_t latent, float* vector);
 
+/* ---- Autoencoders of every selection rule ------------------------------------------------------------ */
+
+/* How a latent's pre-activation becomes a code; codes are always > 0. */
+enum {
+  PERSONASCOPE_TOPK = 0,      /* the k largest */
+  PERSONASCOPE_THRESHOLD = 1, /* all above a threshold: relu, jumprelu, batchtopk at inference */
+  PERSONASCOPE_GATED = 2,
+  PERSONASCOPE_GROUPMAX = 3 /* the largest of each of k groups of neighbouring latents */
+};
+/* In which latents are screened; codes are the same bits with each. */
+enum { PERSONASCOPE_AUTO = 0, PERSONASCOPE_FP32 = 1, PERSONASCOPE_BF16 = 2, PERSONASCOPE_INT8 = 3 };
+/* Normalisation of inputs, undone after decoding. */
+enum { PERSONASCOPE_NORM_NONE = 0, PERSONASCOPE_CONSTANT_NORM_RESCALE = 1, PERSONASCOPE_LAYER_NORM = 2 };
+
+/* Set everything to 0 and struct_size to sizeof(personascope_sae_spec); fields may be added at the end.
+ * Arrays are copied; NULL where a rule or an option does not need them. */
+typedef struct personascope_sae_spec {
+  uint64_t struct_size;
+  uint64_t latents;
+  uint64_t width;
+  uint64_t out_width; /* of a transcoder's output; 0: width */
+  uint64_t k;         /* topk, groupmax */
+  int32_t rule;
+  int32_t precision;
+  int32_t input_norm;
+  int32_t transcoder; /* not 0: normalisation is not undone after decoding */
+  int32_t subtract_decoder_bias;
+  int32_t scaled_codes; /* not 0: codes are multiplied by selection_scale, and divided before decoding */
+  int32_t encoder_width_major;
+  int32_t reserved;
+  const float* w_enc;     /* [latents, width], or [width, latents] if encoder_width_major */
+  const float* w_dec;     /* [latents, out_width] */
+  const float* w_skip;    /* [out_width, width] or NULL */
+  const float* b_enc;     /* [latents] */
+  const float* b_dec;     /* [out_width] */
+  const float* threshold; /* [latents]; threshold */
+  const float* gate_bias; /* [latents] each; gated */
+  const float* magnitude_scale;
+  const float* magnitude_bias;
+  const float* selection_scale; /* [latents] or NULL: latents are chosen by value times this */
+  const float* input_mean;      /* [width], with input_scale, or NULL: inputs become (x - mean) / scale */
+  const float* input_scale;
+} personascope_sae_spec;
+
+PERSONASCOPE_API personascope_status personascope_sae_create_from_spec(const personascope_sae_spec* spec,
+                                                                       personascope_sae** sae);
+
 /* ---- Statistics per latent ------------------------------------------------------------------------- */
 
 typedef struct personascope_stats personascope_stats;

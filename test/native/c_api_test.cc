@@ -179,3 +179,71 @@ TEST(failures_have_a_status_and_a_text_a_thread) {
   CHECK(!std::string(personascope_isa()).empty());
   personascope_sae_destroy(sae);
 }
+
+TEST(every_selection_rule_through_specs) {
+  const std::size_t n = 300, d = 20, tokens = 15;
+  const auto w_enc = check::normal(n * d, 31), w_dec = check::normal(n * d, 32), b_enc = check::normal(n, 33),
+             b_dec = check::normal(d, 34), x = check::normal(tokens * d, 35);
+  std::vector<float> ones(n, 1.0f), threshold(n, 2.5f);
+  for (const int rule :
+       {PERSONASCOPE_TOPK, PERSONASCOPE_THRESHOLD, PERSONASCOPE_GATED, PERSONASCOPE_GROUPMAX})
+    for (const int precision : {PERSONASCOPE_FP32, PERSONASCOPE_BF16, PERSONASCOPE_INT8}) {
+      personascope_sae_spec spec = {};
+      spec.struct_size = sizeof spec;
+      spec.latents = n;
+      spec.width = d;
+      spec.k = 10;
+      spec.rule = rule;
+      spec.precision = precision;
+      spec.input_norm = PERSONASCOPE_LAYER_NORM;
+      spec.subtract_decoder_bias = 1;
+      spec.w_enc = w_enc.data();
+      spec.w_dec = w_dec.data();
+      spec.b_enc = b_enc.data();
+      spec.b_dec = b_dec.data();
+      spec.threshold = threshold.data();
+      spec.gate_bias = b_enc.data();
+      spec.magnitude_scale = ones.data();
+      spec.magnitude_bias = b_enc.data();
+      personascope_sae* sae = nullptr;
+      CHECK_EQ(personascope_sae_create_from_spec(&spec, &sae), 0);
+      personascope_codes* codes = nullptr;
+      CHECK_EQ(personascope_sae_encode_codes(sae, x.data(), tokens, &codes), 0);
+      CHECK_EQ(personascope_codes_tokens(codes), tokens);
+      const std::uint32_t* offsets = personascope_codes_offsets(codes);
+      const std::uint32_t* indices = personascope_codes_indices(codes);
+      const float* values = personascope_codes_values(codes);
+      // The definition in float64.
+      for (std::size_t t = 0; t < tokens; ++t) {
+        double mean = 0, squares = 0;
+        for (std::size_t i = 0; i < d; ++i) mean += x[t * d + i] / static_cast<double>(d);
+        for (std::size_t i = 0; i < d; ++i) squares += std::pow(x[t * d + i] - mean, 2);
+        const double sd = std::sqrt(squares / (static_cast<double>(d) - 1));
+        std::vector<double> h(n);
+        for (std::size_t l = 0; l < n; ++l) {
+          h[l] = b_enc[l];
+          for (std::size_t i = 0; i < d; ++i)
+            h[l] += w_enc[l * d + i] * ((x[t * d + i] - mean) / (sd + 1e-5) - b_dec[i]);
+        }
+        std::size_t wanted = 0;
+        const double limit = rule == PERSONASCOPE_THRESHOLD ? 2.5 : 0;
+        for (const double value : h) wanted += value > limit;
+        if (rule == PERSONASCOPE_TOPK || rule == PERSONASCOPE_GROUPMAX)
+          wanted = std::min<std::size_t>(wanted, 10);
+        CHECK_EQ(offsets[t + 1] - offsets[t], wanted);
+        for (std::size_t c = offsets[t]; c < offsets[t + 1]; ++c) CHECK_CLOSE(values[c], h[indices[c]], 1e-4);
+      }
+      std::vector<float> out(tokens * d);
+      CHECK_EQ(personascope_sae_decode_codes(sae, codes, out.data()), 0);
+      double mean = 0, squares = 0, sum = b_dec[3];
+      for (std::size_t i = 0; i < d; ++i) mean += x[i] / static_cast<double>(d);
+      for (std::size_t i = 0; i < d; ++i) squares += std::pow(x[i] - mean, 2);
+      for (std::size_t c = 0; c < offsets[1]; ++c) sum += values[c] * w_dec[indices[c] * d + 3];
+      CHECK_CLOSE(out[3], sum * std::sqrt(squares / (static_cast<double>(d) - 1)) + mean, 1e-3);
+      personascope_codes_destroy(codes);
+      personascope_sae_destroy(sae);
+    }
+  personascope_sae_spec spec = {};
+  personascope_sae* sae = nullptr;
+  CHECK_EQ(personascope_sae_create_from_spec(&spec, &sae), PERSONASCOPE_INVALID_ARGUMENT);
+}
