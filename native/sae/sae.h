@@ -16,8 +16,8 @@
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
-#include "native/sae/prepared_file.h"
 #include "native/sae/device_encoding.h"
+#include "native/sae/prepared_file.h"
 #include "native/sae/spec.h"
 #include "native/sae/weight_rows.h"
 

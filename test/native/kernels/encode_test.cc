@@ -137,9 +137,9 @@ void check_problem(const Problem& p, const std::string& name, bool centred = tru
         if (precision == Precision::fp32 && mean) continue;
         const auto screen = make_screen(encoder, precision, mean);
         if (!(run(p, encoder, 0, p.tokens, screen.get()) == wanted))
-          check::report(__FILE__, __LINE__,
-                        name + " differs: " + variant + ", " + precision_name(precision) +
-                            (mean ? ", centred" : ""));
+          check::report(
+              __FILE__, __LINE__,
+              name + " differs: " + variant + ", " + precision_name(precision) + (mean ? ", centred" : ""));
       }
     }
   });
