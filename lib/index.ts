@@ -73,6 +73,7 @@ export {
   type SourceDocument,
   type TopDocument,
 } from './interpretation/top-documents.js'
+export { TensorFile, type TensorFileFormat } from './io/tensor-file.js'
 export { SafetensorsFile, writeSafetensors, type TensorInfo, type TensorSource } from './io/safetensors.js'
 export { LanguageModel } from './models/api.js'
 export type { ModelConfig } from './models/config.js'
@@ -94,7 +95,17 @@ export { HfTokenizer, wordTokenizer } from './models/tokenizer.js'
 export { realign, type RealignOptions, type RealignPoint } from './realignment/realign.js'
 export { SparseCodes } from './sae/codes.js'
 export type { SaeMetadata } from './sae/config.js'
-export { Sae, type Device, type SaeWeights } from './sae/sae.js'
+export { convertSae, type ConvertedSae } from './sae/convert.js'
+export { inspectSae, type InspectedSae } from './sae/inspect.js'
+export {
+  Sae,
+  type Device,
+  type EncodeOptions,
+  type Precision,
+  type SaeOptions,
+  type SaeWeights,
+} from './sae/sae.js'
+export type { InputNorm, SaeSpec, Selection, WeightSource } from './sae/spec.js'
 export {
   trainSae,
   type SaeTrainingOptions,

@@ -40,6 +40,8 @@ Examples:
   $ personascope diff --sae saes/layer-15 --base acts/base --tuned acts/tuned --out changed.parquet
                                                 which latents changed between two models, with intervals and q-values
   $ personascope encode --sae saes/layer-15 --activations acts/base --out codes.safetensors
+  $ personascope convert ae.pt saes/layer-15    an SAE of any format as a SAELens folder
+  $ personascope inspect saes/layer-15          what a file or folder is, and whether it is sound
   $ personascope info                           version, CPU features, kernels in use, threads, plugins
 
 Exit codes:
@@ -52,6 +54,7 @@ Exit codes:
 Environment:
   PERSONASCOPE_THREADS   threads of the native kernels (--threads wins); results never depend on it
   PERSONASCOPE_ISA       reference, avx2 or avx512: overrides the kernels chosen for this CPU
+  PERSONASCOPE_PRECISION fp32, bf16 or int8: overrides how latents are screened; codes are the same bits with each
   PERSONASCOPE_DEBUG     any value: errors come with their stack traces
   NO_COLOR               any value: no colours`
 
