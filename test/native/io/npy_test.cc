@@ -3,6 +3,7 @@
 #include "native/core/error.h"
 #include "test/native/check.h"
 #include "test/native/io/archive.h"
+#include "test/native/io/files.h"
 
 using namespace personascope;
 using archive::npy;
@@ -16,22 +17,7 @@ Tensor parse(const std::string& bytes) {
 }
 
 bool refused(const std::string& bytes, const std::string& message) {
-  try {
-    parse(bytes);
-  } catch (const Error& error) {
-    const bool good =
-        error.code() == ErrorCode::format && std::string(error.what()).find(message) != std::string::npos;
-    if (!good) std::printf("  %s\n", error.what());
-    return good;
-  }
-  std::printf("  not refused: %s\n", message.c_str());
-  return false;
-}
-
-std::vector<float> read(const Tensor& tensor) {
-  std::vector<float> out(tensor.elements());
-  read_f32(tensor, 0, out.size(), out.data());
-  return out;
+  return refuses([&] { parse(bytes); }, message);
 }
 
 const std::string kSix = values<float>({0, 1, 2, 3, 4, 5});

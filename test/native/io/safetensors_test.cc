@@ -8,6 +8,7 @@
 #include "native/core/half.h"
 #include "native/core/random.h"
 #include "test/native/check.h"
+#include "test/native/io/files.h"
 
 using namespace personascope;
 
@@ -31,29 +32,8 @@ SafetensorsHeader parse(const std::string& header, std::size_t data) {
 }
 
 bool refused(const std::string& header, std::size_t data, const std::string& message) {
-  try {
-    parse(header, data);
-  } catch (const Error& error) {
-    const bool good =
-        error.code() == ErrorCode::format && std::string(error.what()).find(message) != std::string::npos;
-    if (!good) std::printf("  %s\n", error.what());
-    return good;
-  }
-  return false;
+  return refuses([&] { parse(header, data); }, message);
 }
-
-struct TemporaryFile {
-  explicit TemporaryFile(const std::string& bytes) {
-    char name[] = "/tmp/safetensors_test_XXXXXX";
-    const int descriptor = ::mkstemp(name);
-    CHECK(descriptor >= 0);
-    ::close(descriptor);
-    path = name;
-    std::ofstream(path, std::ios::binary) << bytes;
-  }
-  ~TemporaryFile() { std::remove(path.c_str()); }
-  std::string path;
-};
 
 const std::string kGood =
     R"({"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"

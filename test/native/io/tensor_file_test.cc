@@ -1,7 +1,5 @@
 #include "native/io/tensor_file.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <fstream>
 
@@ -11,6 +9,7 @@
 
 #include "test/native/check.h"
 #include "test/native/io/archive.h"
+#include "test/native/io/files.h"
 
 using namespace personascope;
 using namespace archive;
@@ -18,40 +17,12 @@ using namespace std::string_literals;
 
 namespace {
 
-struct TemporaryFile {
-  explicit TemporaryFile(const std::string& bytes) {
-    char name[] = "/tmp/tensor_file_test_XXXXXX";
-    const int descriptor = ::mkstemp(name);
-    CHECK(descriptor >= 0);
-    ::close(descriptor);
-    path = name;
-    std::ofstream(path, std::ios::binary) << bytes;
-  }
-  ~TemporaryFile() { std::remove(path.c_str()); }
-  std::string path;
-};
-
 TensorFile open(const std::string& bytes) {
   return open_tensor_file(TemporaryFile(bytes).path);
 }
 
 bool refused(const std::string& bytes, const std::string& message) {
-  try {
-    open(bytes);
-  } catch (const Error& error) {
-    const bool good =
-        error.code() == ErrorCode::format && std::string(error.what()).find(message) != std::string::npos;
-    if (!good) std::printf("  %s\n", error.what());
-    return good;
-  }
-  std::printf("  not refused: %s\n", message.c_str());
-  return false;
-}
-
-std::vector<float> read(const Tensor& tensor) {
-  std::vector<float> out(tensor.elements());
-  read_f32(tensor, 0, out.size(), out.data());
-  return out;
+  return refuses([&] { open(bytes); }, message);
 }
 
 const std::string kSix = archive::values<float>({0, 1, 2, 3, 4, 5});
