@@ -62,7 +62,8 @@ void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const R
     // count as zero there.
     const double roundings = (2 * width + 16) * kUnit, flushed = 0x1p-120 * width;
     screen.slack_norm[l] = up(scale * (row.residual + flushed + roundings * rounded));
-    screen.slack_error[l] = up(scale * (rounded + flushed));
+    // The sums are those of the rounded token, which is as long as |x| + |x - x^| at most.
+    screen.slack_error[l] = up(scale * (rounded * (1 + roundings) + flushed));
     screen.slack_offset[l] = up(offset + scale * flushed);
   } else {
     // Sums are exact; the way from them to `value` takes four roundings, rotating both sides up to 54.
