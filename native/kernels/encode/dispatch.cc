@@ -146,7 +146,11 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
                                 ? Int8Copy::panel_bytes(args.width)
                                 : step * args.width * dtype_size(plan.encoder.rows.dtype);
   const std::size_t share = round_up(bytes / block.panels, 64);
-  args.prefetch_step = round_up(4 * share / args.width, 4);
+  // The kernels ask once every so many dimensions.
+  const std::size_t dimensions = args.screen->precision == Precision::int8   ? 4
+                                 : args.screen->precision == Precision::bf16 ? 2
+                                                                             : 1;
+  args.prefetch_step = round_up(dimensions * share / args.width, 4);
   // Between two looks at the abort flag: a few milliseconds of products.
   const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (step * block.tokens * plan.padded + 1));
   // Exact values of what is likeliest so far keep many latents out of the lists from then on.
