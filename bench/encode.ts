@@ -95,6 +95,8 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
       const seconds = median(times)
       const gflops = (2 * n * d * tokens) / seconds / 1e9
       const peak = peakOf(peaks.peaks, last.precision)
+      // A neighbour only ever slows: the fastest round is held against the largest peak.
+      const fastest = Math.min(...times)
       const gbytes = (n * d * bytesOf[last.precision]) / seconds / 1e9
       return {
         bench: 'encode',
@@ -113,7 +115,8 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
         tokensPerSecond: significant(tokens / seconds),
         gflops: significant(gflops),
         peaks: peaks.peaks,
-        peakFraction: peak === null ? null : significant(gflops / peak, 3),
+        peakFraction: peak === null ? null : significant((gflops * seconds) / fastest / peak, 3),
+        fastestSeconds: significant(fastest),
         bandwidthFraction: significant(gbytes / peaks.peaks.readGBs, 3),
         screenedPerToken: significant(last.screenedPerToken),
         rescoredPerToken: significant(last.rescoredPerToken),

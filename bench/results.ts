@@ -61,8 +61,10 @@ interface CommonResult {
   seconds: number
   tokensPerSecond: number
   peaks: Peaks
-  /** Share of the peak that bounds this bench. */
+  /** Share of the largest peak measured that the fastest round reaches. */
   peakFraction: number | null
+  /** Of the fastest round; `seconds` is the median. */
+  fastestSeconds: number
   /** How many times the peer's time is ours; null where it is absent. */
   ratio: Record<string, number | null>
   peers: Record<string, PeerResult>
