@@ -342,7 +342,9 @@ void encode(const EncodeArgs& given) {
   plan.padded = padded_width(encoder.width);
   plan.k = groups ? 1 : selection.bounded() ? args.k : 0;
   plan.group = groups ? encoder.latents / args.k : encoder.latents;
-  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(8 * plan.k + 512, 16));
+  // fp32's bounds are so tight that a short list serves, and its threshold rises sooner.
+  const std::size_t room = args.screen->precision == Precision::fp32 ? 3 * plan.k + 64 : 8 * plan.k + 512;
+  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
   plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
 
   const std::size_t slots = screening->group, token_bytes = screening->panel_bytes(plan.padded) / slots + 1;
