@@ -4,12 +4,13 @@ import Table from 'cli-table3'
 import { collectStats } from '../diffing/collect.js'
 import { diffLatents, type LatentChange } from '../diffing/diff.js'
 import { writeDiffTable } from '../diffing/diff-table.js'
+import { ActivationStore } from '../activations/store.js'
 import { LatentStats } from '../diffing/latent-stats.js'
 import { requireSamePrompts, type PromptsOf } from '../diffing/prompts.js'
 import type { Terminal } from './program.js'
 import { streamProgress, type StreamProgress } from './progress/stream.js'
 import type { DiffCommandOptions } from './stream-commands.js'
-import { applyThreads, loadSae, openStore, resumable, type LoadedSae } from './stream-inputs.js'
+import { applyThreads, loadSae, resumable, type LoadedSae } from './stream-inputs.js'
 
 const SHOWN = 10
 
@@ -79,8 +80,9 @@ async function allStats(
     ...options.tuned.map((_, i) => (options.tuned.length === 1 ? 'tuned' : `tuned ${i + 1}`)),
   ]
   // Everything is opened before the first is encoded: what is wrong is said at once.
-  const opened: (LatentStats | Awaited<ReturnType<typeof openStore>>)[] = []
-  for (const path of inputs) opened.push((await savedStats(path, signal)) ?? (await openStore(path)))
+  const opened: (LatentStats | ActivationStore)[] = []
+  for (const path of inputs)
+    opened.push((await savedStats(path, signal)) ?? (await ActivationStore.open(path)))
   const known: PromptsOf[] = []
   for (const [i, one] of opened.entries())
     known.push({

@@ -1,8 +1,9 @@
 import { encodeStore } from '../activations/encode-store.js'
+import { ActivationStore } from '../activations/store.js'
 import type { Terminal } from './program.js'
 import { streamProgress } from './progress/stream.js'
 import type { EncodeCommandOptions } from './stream-commands.js'
-import { applyThreads, loadSae, openStore, resumable } from './stream-inputs.js'
+import { applyThreads, loadSae, resumable } from './stream-inputs.js'
 
 export async function runEncodeCommand(
   options: EncodeCommandOptions,
@@ -10,7 +11,7 @@ export async function runEncodeCommand(
   signal: AbortSignal,
 ): Promise<void> {
   applyThreads(options)
-  const store = await openStore(options.activations)
+  const store = await ActivationStore.open(options.activations)
   const { sae, identity } = await loadSae(options, signal)
   const progress = streamProgress(terminal, options.json === true)
   const written = await resumable(signal, () =>

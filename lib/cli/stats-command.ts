@@ -1,10 +1,11 @@
+import { ActivationStore } from '../activations/store.js'
 import { collectStats, removeCheckpoint } from '../diffing/collect.js'
 import { LatentStats } from '../diffing/latent-stats.js'
 import { UsageError } from './errors.js'
 import type { Terminal } from './program.js'
 import { streamProgress } from './progress/stream.js'
 import type { StatsCommandOptions } from './stream-commands.js'
-import { applyThreads, loadSae, openStore, resumable } from './stream-inputs.js'
+import { applyThreads, loadSae, resumable } from './stream-inputs.js'
 
 export async function runStatsCommand(
   options: StatsCommandOptions,
@@ -47,7 +48,7 @@ async function collected(
 ): Promise<LatentStats> {
   if (options.activations === undefined)
     throw new UsageError('--activations is missing', 'give activations and an SAE, or files to --merge')
-  const store = await openStore(options.activations)
+  const store = await ActivationStore.open(options.activations)
   const { sae, identity } = await loadSae(options, signal)
   const file = checkpointOf(options)
   if (!options.resume) await removeCheckpoint(file)

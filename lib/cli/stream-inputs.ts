@@ -1,5 +1,4 @@
 /** What `encode`, `stats` and `diff` share when they run. */
-import { ActivationStore } from '../activations/store.js'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import { setThreads } from '../core/runtime.js'
 import { fingerprint } from '../io/fingerprint.js'
@@ -25,10 +24,6 @@ export async function loadSae(options: StreamOptions, signal: AbortSignal): Prom
     signal,
   })
   return { sae, identity: await fingerprint(options.sae) }
-}
-
-export function openStore(path: string): Promise<ActivationStore> {
-  return ActivationStore.open(path)
 }
 
 /** Runs a command's body; stopped by the user, it says how to go on. */

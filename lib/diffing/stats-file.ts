@@ -18,7 +18,7 @@ import type { NativeLatentStatsState } from '../native.js'
 import { parseJson } from '../io/json.js'
 import type { LatentStatsOptions } from './latent-stats.js'
 
-const FORMAT = 'personascope-latent-stats'
+export const STATS_FORMAT = 'personascope-latent-stats'
 const VERSION = '1'
 
 const optionsSchema = z.strictObject({
@@ -95,7 +95,7 @@ export async function writeStats(
   const digest = await tensorDigest({ ...extra, options: settings }, tensors, task)
   await writeSafetensors(path, tensors, {
     ...task,
-    metadata: { ...extra, format: FORMAT, version: VERSION, options: settings, sha256: digest },
+    metadata: { ...extra, format: STATS_FORMAT, version: VERSION, options: settings, sha256: digest },
   })
 }
 
@@ -105,17 +105,17 @@ export async function isStatsFile(path: string): Promise<boolean> {
     throw toPersonascopeError(error, path)
   })
   if (!about.isFile() || !path.endsWith('.safetensors')) return false
-  return SafetensorsFile.open(path).metadata['format'] === FORMAT
+  return SafetensorsFile.open(path).metadata['format'] === STATS_FORMAT
 }
 
 /** Reads statistics. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file (not one of ours, damaged). */
 export async function readStats(path: string, task: TaskOptions = {}): Promise<SavedStats> {
   const file = SafetensorsFile.open(path)
   const { format, version, options: settings = '', sha256, ...extra } = file.metadata
-  if (format !== FORMAT || version !== VERSION)
+  if (format !== STATS_FORMAT || version !== VERSION)
     throw new PersonascopeError(
       'ERR_FORMAT',
-      `${path}: found format '${format ?? ''}' version '${version ?? ''}', expected '${FORMAT}' version '${VERSION}'`,
+      `${path}: found format '${format ?? ''}' version '${version ?? ''}', expected '${STATS_FORMAT}' version '${VERSION}'`,
     )
   const { rows, ...options } = parseJson(settings, optionsSchema, `${path}: options`)
   const arrays = Object.entries(exact).map(([key, [name, dtype]]) => {

@@ -3,11 +3,13 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { INDEX_FILE } from '../activations/format.js'
 import { ActivationStore } from '../activations/store.js'
-import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
+import { toPersonascopeError } from '../core/errors.js'
 import { throwIfAborted, type TaskOptions } from '../core/task.js'
 import { LatentStats } from '../diffing/latent-stats.js'
+import { STATS_FORMAT } from '../diffing/stats-file.js'
 import { hookName } from '../models/hook.js'
 import { native } from '../native.js'
+import { holdsSae } from '../sae/formats/index.js'
 import { inspectSae, type InspectedSae } from '../sae/inspect.js'
 import { SafetensorsFile } from './safetensors.js'
 import { TensorFile } from './tensor-file.js'
@@ -72,16 +74,11 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
   const file = await TensorFile.open(path, options)
   const names = new Set(file.tensors.keys())
   if (file.format === 'safetensors') {
-    if (file.scalars.get('format') === 'personascope-latent-stats') return inspectStatistics(path, options)
+    if (file.scalars.get('format') === STATS_FORMAT) return inspectStatistics(path, options)
     if (names.has('indices') && names.has('values')) return inspectCodes(path)
   }
   if (names.has('activations') || file.format === 'npy') return inspectStore(path, options)
-  try {
-    return await inspectSae(path, options)
-  } catch (error) {
-    if (!(error instanceof PersonascopeError) || !error.message.includes('no SAE of a known format'))
-      throw error
-  }
+  if (await holdsSae(path)) return inspectSae(path, options)
   const problems: string[] = []
   await file.verify(options).catch((error: unknown) => {
     throwIfAborted(options)

@@ -4,6 +4,7 @@ import { PersonascopeError, requireArgument } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeSafetensorsFile, type NativeTensor } from '../native.js'
 import { writeAtomic } from './atomic.js'
+import { requireTensor } from './require-tensor.js'
 
 export type Dtype =
   | 'F64'
@@ -70,20 +71,7 @@ export class SafetensorsFile {
 
   /** What is said of a tensor; `ERR_NOT_FOUND` if it is not there, `ERR_FORMAT` unless it has this shape. */
   require(name: string, shape?: readonly number[]): TensorInfo {
-    const tensor = this.tensors.get(name)
-    if (tensor === undefined) {
-      const there = [...this.tensors.keys()].slice(0, 8).join(', ')
-      throw new PersonascopeError(
-        'ERR_NOT_FOUND',
-        `${this.path}: no tensor '${name}'; found ${there === '' ? 'none' : there}`,
-      )
-    }
-    if (shape !== undefined && !sameShape(tensor.shape, shape))
-      throw new PersonascopeError(
-        'ERR_FORMAT',
-        `${this.path}: tensor '${name}' has shape [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`,
-      )
-    return tensor
+    return requireTensor(this.path, this.tensors, name, shape)
   }
 
   /**
@@ -282,8 +270,4 @@ function headerBytes(
   header.writeBigUInt64LE(BigInt(padded), 0)
   text.copy(header, 8)
   return header
-}
-
-function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((extent, i) => extent === b[i])
 }

@@ -4,6 +4,7 @@ import { inflateRaw } from 'node:zlib'
 import { PersonascopeError } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeTensor, type NativeTensorFile } from '../native.js'
+import { requireTensor } from './require-tensor.js'
 
 export type TensorFileFormat = 'safetensors' | 'npy' | 'npz' | 'pt'
 export type Scalar = null | boolean | number | string
@@ -65,24 +66,7 @@ export class TensorFile {
 
   /** A tensor; `ERR_NOT_FOUND` if it is not there, `ERR_FORMAT` unless it has this shape. */
   tensor(name: string, shape?: readonly number[]): NativeTensor {
-    const tensor = this.tensors.get(name)
-    if (tensor === undefined) {
-      const there = [...this.tensors.keys()].slice(0, 8).join(', ')
-      throw new PersonascopeError(
-        'ERR_NOT_FOUND',
-        `${this.path}: no tensor '${name}'; found ${there === '' ? 'none' : there}`,
-      )
-    }
-    const found = tensor.shape
-    if (
-      shape !== undefined &&
-      (found.length !== shape.length || found.some((extent, i) => extent !== shape[i]))
-    )
-      throw new PersonascopeError(
-        'ERR_FORMAT',
-        `${this.path}: tensor '${name}' has shape [${found.join(', ')}], expected [${shape.join(', ')}]`,
-      )
-    return tensor
+    return requireTensor(this.path, this.tensors, name, shape)
   }
 
   /** The values of a tensor, fp32, row-major; errors as {@link tensor}, and `ERR_FORMAT` for integers. */

@@ -163,7 +163,11 @@ export function judgePersonaLatent(figures: StudyFigures): Judgement {
 
 /** Rank by increase, 1 the largest; ties go to the lower index. */
 export function rankOf(figures: StudyFigures, index: number): number {
-  const deltas = figures.diff.deltas
+  return rankIn(figures.diff.deltas, index)
+}
+
+/** The same in a list of changes. */
+export function rankIn(deltas: readonly number[], index: number): number {
   const own = deltas[index] ?? Number.NEGATIVE_INFINITY
   return 1 + deltas.filter((delta, i) => delta > own || (delta === own && i < index)).length
 }

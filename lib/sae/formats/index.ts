@@ -6,7 +6,7 @@ import { throwIfAborted, type TaskOptions } from '../../core/task.js'
 import type { SaeSpec } from '../spec.js'
 import { crosscoder } from './crosscoder.js'
 import { dictionaryLearning } from './dictionary-learning.js'
-import { placeAt, type SaeFormat } from './format.js'
+import { placeAt, type Place, type SaeFormat } from './format.js'
 import { gemmaScope } from './gemma-scope.js'
 import { openai } from './openai.js'
 import { saelens } from './saelens.js'
@@ -36,12 +36,8 @@ export async function findSae(path: string, options?: TaskOptions): Promise<Foun
   )
   throwIfAborted(options)
   const place = await placeAt(path)
-  const tried: string[] = []
-  for (const format of formats) {
-    const lack = await format.lacks(place)
-    if (lack === undefined) return { format: format.name, spec: await format.read(place, options) }
-    tried.push(`${format.name}: no ${lack}`)
-  }
+  const { format, tried } = await formatOf(place)
+  if (format !== undefined) return { format: format.name, spec: await format.read(place, options) }
   const below = place.file === undefined ? await saesBelow(path) : []
   if (below.length > 0)
     throw new PersonascopeError(
@@ -52,6 +48,22 @@ export async function findSae(path: string, options?: TaskOptions): Promise<Foun
       },
     )
   throw new PersonascopeError('ERR_FORMAT', `${path}: no SAE of a known format (${tried.join('; ')})`)
+}
+
+/** Whether some format knows what lies there; its content is not read. */
+export async function holdsSae(path: string): Promise<boolean> {
+  return (await formatOf(await placeAt(path))).format !== undefined
+}
+
+/** The first format that fits, or what each would need. */
+async function formatOf(place: Place): Promise<{ format: SaeFormat | undefined; tried: string[] }> {
+  const tried: string[] = []
+  for (const format of formats) {
+    const lack = await format.lacks(place)
+    if (lack === undefined) return { format, tried }
+    tried.push(`${format.name}: no ${lack}`)
+  }
+  return { format: undefined, tried }
 }
 
 /** Folders up to two levels down that hold an SAE: hookpoints, seeds, layers, widths. */

@@ -13,6 +13,7 @@ import { SteeringPlan } from '../../steering/plan.js'
 import type { SteeredTokens, SteeringSite } from '../../steering/plan.js'
 import { sweepSteering } from '../../steering/sweep.js'
 import type { Sae } from '../../sae/sae.js'
+import { rankIn } from '../claim-rules.js'
 import type { DictionarySize, StudyConfig } from '../presets.js'
 import type { DictionaryFigures, DirectionFigures, SweepFigures } from '../schema.js'
 import type { Stage, StageContext } from '../stage.js'
@@ -373,16 +374,11 @@ export function candidateStage(
         })
       }
       const candidates = swept
-        .map((one) => ({ ...one, rank: rankOf(deltas, one.latent) }))
+        .map((one) => ({ ...one, rank: rankIn(deltas, one.latent) }))
         .toSorted((a, b) => b.misaligned - a.misaligned || a.rank - b.rank)
       return { candidates, personaLatent: candidates[0]?.latent ?? 0 }
     },
   }
-}
-
-function rankOf(deltas: readonly number[], latent: number): number {
-  const own = deltas[latent] as number
-  return 1 + deltas.filter((delta, i) => delta > own || (delta === own && i < latent)).length
 }
 
 interface Planned {
@@ -520,11 +516,11 @@ async function plannedDirections(
   const name = (latent: number, sign = ''): string =>
     `latent ${latent} (#${sign}${
       sign
-        ? rankOf(
+        ? rankIn(
             diff.deltas.map((delta) => -delta),
             latent,
           )
-        : rankOf(diff.deltas, latent)
+        : rankIn(diff.deltas, latent)
     }, ${personaLabel(census, latent)})`
   const persona = latentDirection(sae, personaLatent)
   const decreased = diff.bottom[0]?.index ?? 0
