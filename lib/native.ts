@@ -274,6 +274,9 @@ export interface NativeSaeSpec {
   magnitudeScale?: Float32Array
   magnitudeBias?: Float32Array
   selectionScale?: Float32Array
+  /** [layers], and [layers, latents]: native/sae/decoder_rows.h. */
+  layerThresholds?: Float32Array
+  layerNorms?: Float32Array
 }
 
 /** 0 fp32, 1 bf16, 2 int8; left out, the core chooses. */

@@ -11,6 +11,7 @@
       "native/sae/spec.cc",
       "native/sae/input_transform.cc",
       "native/sae/weight_rows.cc",
+      "native/sae/decoder_rows.cc",
       "native/sae/device_encoding.cc",
       "native/sae/prepared_file.cc",
       "native/sae/saelens.cc",

@@ -49,11 +49,16 @@ export interface SaeSpec {
    * [latents] ≥ 0: latents are chosen by h × this (decoder norms, SAELens' rescale_acts_by_decoder_norm, crosscoders).
    */
   selectionScale?: Float32Array
+  /**
+   * Of decoupled crosscoders: `norms` [layers, latents], `thresholds` [layers]. A code counts in a layer, when it is
+   * decoded, where code × norm > threshold.
+   */
+  layerGates?: { norms: Float32Array; thresholds: Float32Array }
   /** Codes are h × selectionScale, and are divided by it before decoding (SAELens); else codes are h. */
   scaledCodes?: boolean
   /** Logical shape [latents, dModel]; strides say how it lies. */
   wEnc: WeightSource
-  /** Logical shape [latents, dOut]. */
+  /** Logical shape [latents, dOut]; a crosscoder's in a file may be [latents, layers, dOut / layers]. */
   wDec: WeightSource
   /** Logical shape [dOut, dModel]: adds wSkip · x (the raw input) to the output of skip transcoders. */
   wSkip?: WeightSource

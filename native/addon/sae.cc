@@ -82,6 +82,11 @@ SaeSpec sae_spec(const Napi::Value& value) {
   spec.magnitude_scale = floats(given, "magnitudeScale", n);
   spec.magnitude_bias = floats(given, "magnitudeBias", n);
   spec.selection_scale = floats(given, "selectionScale", n);
+  if (!given.Get("layerThresholds").IsUndefined()) {
+    const auto thresholds = typed_array<float>(given.Get("layerThresholds"), "layerThresholds");
+    spec.layer_gates.thresholds.assign(thresholds.data, thresholds.data + thresholds.size);
+    spec.layer_gates.norms = floats(given, "layerNorms", thresholds.size * n);
+  }
   return spec;
 }
 
@@ -308,8 +313,9 @@ namespace {
 Napi::Value rows_of(const Napi::CallbackInfo& info, const Tensor& tensor) {
   const std::size_t end = whole_number(info[1], "end", 0, tensor.shape[0]);
   const std::size_t begin = whole_number(info[0], "begin", 0, end);
-  std::vector<float> out((end - begin) * tensor.shape[1]);
-  read_f32(tensor, begin * tensor.shape[1], out.size(), out.data());
+  const std::size_t width = tensor.shape[0] == 0 ? 0 : tensor.elements() / tensor.shape[0];
+  std::vector<float> out((end - begin) * width);
+  read_f32(tensor, begin * width, out.size(), out.data());
   return to_typed_array(info.Env(), std::move(out));
 }
 

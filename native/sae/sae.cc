@@ -8,7 +8,6 @@
 
 #include "native/core/check_finite.h"
 #include "native/core/thread_pool.h"
-#include "native/kernels/decode/decode.h"
 #include "native/kernels/encode/int8_copy.h"
 #include "native/kernels/gemm/gemm.h"
 
@@ -399,11 +398,7 @@ void Sae::decode(const CodesView& codes, const DecodeInputs& inputs, float* out)
           values[c] /= spec_.selection_scale[codes.indices[c]];
     args.codes.values = values.data();
   }
-  const RowView& rows = w_dec_.view();
-  args.weights = rows.data;
-  args.dtype = rows.dtype;
-  args.stride = rows.stride / dtype_size(rows.dtype);
-  personascope::decode(args);
+  w_dec_.decode(args, spec_.layer_gates);
   check_finite("reconstruction", out, codes.tokens, width, width);
   if (skip_) {
     // Small beside the decoder: widened for the one product.

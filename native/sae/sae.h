@@ -16,6 +16,7 @@
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
+#include "native/sae/decoder_rows.h"
 #include "native/sae/device_encoding.h"
 #include "native/sae/prepared_file.h"
 #include "native/sae/spec.h"
@@ -119,7 +120,8 @@ class Sae {
                     const EncodeOptions& options, Piece& piece) const;
 
   SaeSpec spec_;
-  WeightRows w_enc_, w_dec_;
+  WeightRows w_enc_;
+  DecoderRows w_dec_;
   std::unique_ptr<WeightRows> skip_;
   std::unique_ptr<DeviceEncoding> device_;  // null: the CPU encodes
   mutable std::mutex mutex_;

@@ -71,6 +71,14 @@ std::vector<float> vector_of(const SafetensorsFile& file, const char* name, std:
   return values;
 }
 
+// Checkpoints of a run that is not over keep what is trained: the logarithm.
+std::vector<float> thresholds(const SafetensorsFile& file, std::uint64_t size) {
+  if (file.find("threshold") || !file.find("log_threshold")) return vector_of(file, "threshold", size);
+  std::vector<float> values = vector_of(file, "log_threshold", size);
+  for (float& value : values) value = std::exp(value);
+  return values;
+}
+
 // Norms of the rows of a matrix [rows, columns], a few rows at a time.
 std::vector<float> row_norms(const SafetensorsFile& file, const TensorInfo& info) {
   const std::uint64_t rows = info.shape[0], columns = info.shape[1];
@@ -179,7 +187,7 @@ SaeSpec read_saelens(const std::string& folder) {
     spec.b_enc = vector_of(weights, "b_enc", n);
   }
   if (config.rule == SelectionRule::threshold)
-    spec.threshold = config.has_threshold ? vector_of(weights, "threshold", n) : std::vector<float>{0};
+    spec.threshold = config.has_threshold ? thresholds(weights, n) : std::vector<float>{0};
   if (config.scale_by_decoder) {
     spec.selection_scale = row_norms(weights, w_dec);
     spec.scaled_codes = true;

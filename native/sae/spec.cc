@@ -1,5 +1,6 @@
 #include "native/sae/spec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -9,11 +10,10 @@ namespace personascope {
 
 namespace {
 
-void check_matrix(const Tensor& tensor, std::size_t rows, std::size_t columns) {
+void check_weights(const Tensor& tensor, const std::vector<std::uint64_t>& shape) {
   require(tensor.data != nullptr, ErrorCode::invalid_argument, "SAE: " + tensor.name + " is missing");
-  require(tensor.shape == std::vector<std::uint64_t>{rows, columns}, ErrorCode::invalid_argument,
-          tensor.name + ": found shape " + shape_text(tensor.shape) + ", expected " +
-              shape_text({rows, columns}));
+  require(tensor.shape == shape, ErrorCode::invalid_argument,
+          tensor.name + ": found shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
   require(tensor.dtype == Dtype::f32 || tensor.dtype == Dtype::bf16 || tensor.dtype == Dtype::f16 ||
               tensor.dtype == Dtype::f64,
           ErrorCode::format,
@@ -74,9 +74,20 @@ void check_spec(const SaeSpec& spec) {
   require(
       spec.rule != SelectionRule::groupmax || n % spec.k == 0, ErrorCode::invalid_argument,
       "SAE: " + std::to_string(n) + " latents do not make k = " + std::to_string(spec.k) + " equal groups");
-  check_matrix(spec.w_enc, n, d);
-  check_matrix(spec.w_dec, n, out);
-  if (spec.w_skip.data) check_matrix(spec.w_skip, out, d);
+  check_weights(spec.w_enc, {n, d});
+  const std::size_t layers =
+      spec.w_dec.shape.size() == 3 && spec.w_dec.owner ? std::max<std::size_t>(1, spec.w_dec.shape[1]) : 1;
+  if (layers == 1 || out % layers != 0)
+    check_weights(spec.w_dec, {n, out});
+  else
+    check_weights(spec.w_dec, {n, layers, out / layers});
+  const LayerGates& gates = spec.layer_gates;
+  require(gates.thresholds.empty() || gates.thresholds.size() == layers, ErrorCode::invalid_argument,
+          "thresholds of layers: found " + std::to_string(gates.thresholds.size()) + ", expected " +
+              std::to_string(layers));
+  check_vector("thresholds of layers", gates.thresholds, gates.thresholds.size());
+  check_vector("norms of layers", gates.norms, gates.thresholds.size() * n);
+  if (spec.w_skip.data) check_weights(spec.w_skip, {out, d});
   check_vector("b_enc", spec.b_enc, n);
   check_vector("b_dec", spec.b_dec, out);
   require(!spec.subtract_decoder_bias || out == d, ErrorCode::invalid_argument,

@@ -8,6 +8,7 @@
 #include "native/core/plugin.h"
 #include "native/core/tensor.h"
 #include "native/kernels/encode/screen.h"
+#include "native/sae/decoder_rows.h"
 #include "native/sae/input_transform.h"
 
 namespace personascope {
@@ -40,13 +41,15 @@ struct SaeSpec {
   std::string cache, cache_identity;
 
   // [latents, width], [latents, out_width], [out_width, width] or no data; any strides; F32, BF16, F16 or
-  // F64. Weights without an owner are the caller's and are copied.
+  // F64. Weights without an owner are the caller's and are copied. A crosscoder's w_dec of a file may be
+  // [latents, layers, out_width / layers].
   Tensor w_enc, w_dec, w_skip;
   std::vector<float> b_enc, b_dec;  // [latents], [out_width]
   std::vector<float> mean, scale;   // [width] or empty: inputs become (x - mean) / scale first
   std::vector<float> threshold;     // [latents], or one for all
   std::vector<float> gate_bias, magnitude_scale, magnitude_bias;  // [latents]; gated
   std::vector<float> selection_scale;                             // [latents] or empty
+  LayerGates layer_gates;                                         // of decoupled crosscoders
 };
 
 // A caller's matrix [rows, columns], or as it is stored the other way round.

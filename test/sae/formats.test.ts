@@ -86,6 +86,7 @@ const inexpressible: Record<string, RegExp> = {
   'sparsify/groupmax': /groupmax/,
   'sparsify/skip-transcoder': /transcoders that select by topk/,
   'crosscoder/batchtopk': /crosscoders/,
+  'crosscoder/decoupled': /crosscoders/,
   'crosscoder/relu': /crosscoders/,
   'crosscoder/sae-norm': /crosscoders/,
 }

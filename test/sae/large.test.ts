@@ -4,46 +4,88 @@ import { expect, it } from 'vitest'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
 
-/** A sparse file: 17 GB long, a few kilobytes on the disk. */
-it('a folder of 17 GB opens at once, and a decoder vector reads kilobytes', async () => {
-  const [dModel, latents] = [4096, 1 << 20]
-  const matrix = dModel * latents * 2
-  const [afterEnc, afterDec] = [matrix, 2 * matrix]
-  const [afterBias, end] = [afterDec + latents * 4, afterDec + latents * 4 + dModel * 4]
-  const header = Buffer.from(
-    JSON.stringify({
-      W_enc: { dtype: 'BF16', shape: [dModel, latents], data_offsets: [0, afterEnc] },
-      W_dec: { dtype: 'BF16', shape: [latents, dModel], data_offsets: [afterEnc, afterDec] },
-      b_enc: { dtype: 'F32', shape: [latents], data_offsets: [afterDec, afterBias] },
-      b_dec: { dtype: 'F32', shape: [dModel], data_offsets: [afterBias, end] },
-    }).padEnd(504),
-  )
-  const folder = await temporaryFolder()
-  const path = join(folder, 'sae_weights.safetensors')
+/** A sparse file: gigabytes long, a few kilobytes on the disk. Says where the bytes of each tensor begin. */
+async function sparseFile(
+  path: string,
+  tensors: Record<string, { dtype: 'BF16' | 'F32'; shape: number[] }>,
+): Promise<Record<string, number>> {
+  const begins: Record<string, number> = {}
+  const entries: Record<string, object> = {}
+  let end = 0
+  for (const [name, { dtype, shape }] of Object.entries(tensors)) {
+    const begin = end
+    end += shape.reduce((a, b) => a * b) * (dtype === 'BF16' ? 2 : 4)
+    begins[name] = 512 + begin
+    entries[name] = { dtype, shape, data_offsets: [begin, end] }
+  }
+  const header = Buffer.from(JSON.stringify(entries).padEnd(504))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(header.length))
   await writeFile(path, Buffer.concat([length, header]))
   await truncate(path, 512 + end)
-  expect((await stat(path)).size).toBeGreaterThan(17e9)
-  const latent = 987_654
-  const row = new Uint16Array(dModel).fill(0x3fc0) // 1.5
-  const file = await open(path, 'r+')
-  await file.write(new Uint8Array(row.buffer), 0, undefined, 512 + afterEnc + latent * dModel * 2)
-  await file.close()
-  await writeFile(
-    join(folder, 'cfg.json'),
-    JSON.stringify({ architecture: 'topk', d_in: dModel, d_sae: latents, k: 64 }),
-  )
+  return begins
+}
 
+async function write(path: string, at: number, values: Uint16Array): Promise<void> {
+  const file = await open(path, 'r+')
+  await file.write(new Uint8Array(values.buffer), 0, undefined, at)
+  await file.close()
+}
+
+/** Opens at once, and one decoder vector reads kilobytes. */
+async function cheaply(folder: string, latent: number, expected: Float32Array): Promise<void> {
   const before = process.memoryUsage.rss()
   const started = performance.now()
   const sae = await Sae.load(folder)
   const opened = performance.now()
   const vector = sae.decoderVector(latent)
   const read = performance.now()
-  expect(vector).toEqual(new Float32Array(dModel).fill(1.5))
-  expect(sae.decoderVector(3)).toEqual(new Float32Array(dModel))
+  expect(vector).toEqual(expected)
+  expect(sae.decoderVector(3)).toEqual(new Float32Array(expected.length))
   expect(opened - started).toBeLessThan(1000)
   expect(read - opened).toBeLessThan(10)
   expect(process.memoryUsage.rss() - before).toBeLessThan(50e6)
+}
+
+const oneAndAHalf = 0x3fc0 // bf16
+
+it('a folder of 17 GB opens at once, and a decoder vector reads kilobytes', async () => {
+  const [dModel, latents] = [4096, 1 << 20]
+  const folder = await temporaryFolder()
+  const path = join(folder, 'sae_weights.safetensors')
+  const begins = await sparseFile(path, {
+    W_enc: { dtype: 'BF16', shape: [dModel, latents] },
+    W_dec: { dtype: 'BF16', shape: [latents, dModel] },
+    b_enc: { dtype: 'F32', shape: [latents] },
+    b_dec: { dtype: 'F32', shape: [dModel] },
+  })
+  expect((await stat(path)).size).toBeGreaterThan(17e9)
+  const latent = 987_654
+  await write(path, begins['W_dec']! + latent * dModel * 2, new Uint16Array(dModel).fill(oneAndAHalf))
+  await writeFile(
+    join(folder, 'cfg.json'),
+    JSON.stringify({ architecture: 'topk', d_in: dModel, d_sae: latents, k: 64 }),
+  )
+  await cheaply(folder, latent, new Float32Array(dModel).fill(1.5))
+})
+
+it('so does a crosscoder, whose decoder lies layer by layer', async () => {
+  const [layers, d, latents] = [2, 2048, 1 << 20]
+  const folder = await temporaryFolder()
+  const path = join(folder, 'model.safetensors')
+  const begins = await sparseFile(path, {
+    'encoder.weight': { dtype: 'BF16', shape: [layers, d, latents] },
+    'decoder.weight': { dtype: 'BF16', shape: [layers, latents, d] },
+    'encoder.bias': { dtype: 'F32', shape: [latents] },
+    'decoder.bias': { dtype: 'F32', shape: [layers, d] },
+  })
+  expect((await stat(path)).size).toBeGreaterThan(17e9)
+  const latent = 987_654
+  // Of the second layer only.
+  await write(
+    path,
+    begins['decoder.weight']! + (latents + latent) * d * 2,
+    new Uint16Array(d).fill(oneAndAHalf),
+  )
+  await cheaply(folder, latent, new Float32Array(layers * d).fill(1.5, d))
 })

@@ -5,7 +5,7 @@
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { PersonascopeError } from '../../core/errors.js'
-import { callNative, runNative, type TaskOptions } from '../../core/task.js'
+import { callNative, type TaskOptions } from '../../core/task.js'
 import { readJson } from '../../io/json.js'
 import { TensorFile } from '../../io/tensor-file.js'
 import type { SaeSpec } from '../spec.js'
@@ -48,37 +48,21 @@ export const crosscoder: SaeFormat = {
     const decoder = file.tensor('decoder.weight', [layers, latents, d])
     const normalisation = normalisationOf(file)
     const batch = file.tensors.has('threshold')
-    if (batch && file.tensor('threshold').shape.reduce((a, b) => a * b, 1) !== 1)
-      refuse(path, 'threshold', 'one a layer', 'one for all: decoupled codes are not read')
-    if (batch && normalisation === 'decoupled')
-      refuse(path, 'code_normalization_id', 'decoupled', 'a normalisation that gives one code a latent')
     const spec: SaeSpec = {
       dModel: width,
       latents,
       layers,
       architecture: config.dict_class ?? (batch ? 'BatchTopKCrossCoder' : 'CrossCoder'),
-      selection: batch
-        ? batchThreshold(path, numberIn(file, 'threshold')!)
-        : { rule: 'threshold', threshold: 0 },
+      selection: { rule: 'threshold', threshold: 0 },
       inputNorm: 'none',
       subtractDecoderBias: false,
       wEnc: callNative(() => file.tensor('encoder.weight').reshape([width, latents]).transpose()),
-      // [layers, latents, d] has no view as a matrix [latents, layers × d]: it is read into memory.
-      wDec: await runNative({ signal: options?.signal }, 'values', (job) =>
-        decoder.permute([1, 0, 2]).readF32(job),
-      ),
+      wDec: callNative(() => (layers === 1 ? decoder.reshape([latents, d]) : decoder.permute([1, 0, 2]))),
       bEnc: await file.f32('encoder.bias', [latents], options),
       bDec: await file.f32('decoder.bias', [layers, d], options),
       metadata: {},
     }
-    // Only the threshold sees scaled codes; without one nothing depends on the scale.
-    if (batch && normalisation !== 'none') {
-      const norms = await rowNorms(
-        callNative(() => decoder.reshape([layers * latents, d])),
-        options,
-      )
-      spec.selectionScale = scaleOf(normalisation, norms, layers, latents, config)
-    }
+    if (batch) Object.assign(spec, await selectionOf(file, normalisation, layers, latents, config, options))
     const standardise = await normaliserOf(file, width, [layers, d], config, options)
     if (standardise !== undefined) spec.standardise = standardise
     return spec
@@ -102,6 +86,51 @@ async function configOf(path: string): Promise<Config> {
 function normalisationOf(file: TensorFile): CodeNormalisation {
   const id = numberIn(file, 'code_normalization_id') ?? 1
   return normalisations[id] ?? refuse(file.path, 'code_normalization_id', id, 'a number from 1 to 5')
+}
+
+/** A threshold sees codes that are scaled by decoder norms. Without one nothing depends on the scale. */
+async function selectionOf(
+  file: TensorFile,
+  normalisation: CodeNormalisation,
+  layers: number,
+  latents: number,
+  config: Config,
+  options: TaskOptions | undefined,
+): Promise<Pick<SaeSpec, 'selection' | 'selectionScale' | 'layerGates'>> {
+  const decoupled = normalisation === 'decoupled'
+  const thresholds = await file.f32('threshold', decoupled ? [layers] : undefined, options)
+  if (!decoupled && thresholds.length !== 1)
+    refuse(file.path, 'threshold', `${thresholds.length} values`, 'one, as codes are not decoupled')
+  const [selection] = Array.from(thresholds, (threshold) => batchThreshold(file.path, threshold))
+  if (normalisation === 'none') return { selection: selection! }
+  const decoder = file.tensor('decoder.weight')
+  const norms = await rowNorms(
+    callNative(() => decoder.reshape([layers * latents, decoder.shape[2]!])),
+    options,
+  )
+  if (!decoupled)
+    return { selection: selection!, selectionScale: scaleOf(normalisation, norms, layers, latents, config) }
+  // The library gives a latent one code a layer. They are equal where they are not 0: here it is one code, there if any
+  // layer has it, and decoding asks again for each layer.
+  return { ...anyLayer(norms, thresholds, latents), layerGates: { norms, thresholds } }
+}
+
+/** h × norm > threshold in any layer: in that of the largest norm / threshold. */
+function anyLayer(
+  norms: Float32Array,
+  thresholds: Float32Array,
+  latents: number,
+): Pick<SaeSpec, 'selection' | 'selectionScale'> {
+  const threshold = new Float32Array(latents).fill(thresholds[0]!)
+  const selectionScale = norms.slice(0, latents)
+  for (let layer = 1; layer < thresholds.length; layer++)
+    for (let latent = 0; latent < latents; latent++) {
+      const norm = norms[layer * latents + latent]!
+      if (norm * threshold[latent]! <= selectionScale[latent]! * thresholds[layer]!) continue
+      threshold[latent] = thresholds[layer]!
+      selectionScale[latent] = norm
+    }
+  return { selection: { rule: 'threshold', threshold }, selectionScale }
 }
 
 /** Per latent, of the norms [layers, latents] of its decoder vectors. */

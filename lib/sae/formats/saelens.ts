@@ -138,7 +138,14 @@ async function selectionOf(
     case 'jumprelu':
     case 'jumprelu_transcoder':
     case 'jumprelu_skip_transcoder':
-      return { rule: 'threshold', threshold: await vector('threshold') }
+      // Checkpoints of a run that is not over keep what is trained: its logarithm.
+      return {
+        rule: 'threshold',
+        threshold:
+          file.tensors.has('log_threshold') && !file.tensors.has('threshold')
+            ? (await vector('log_threshold')).map(Math.exp)
+            : await vector('threshold'),
+      }
     case 'batchtopk':
     case 'matryoshka_batchtopk':
       return batchThreshold(file.path, requireNumber(file, 'topk_threshold'))
