@@ -73,6 +73,14 @@ export {
   type SourceDocument,
   type TopDocument,
 } from './interpretation/top-documents.js'
+export {
+  inspectPath,
+  type Inspected,
+  type InspectedActivations,
+  type InspectedCodes,
+  type InspectedStatistics,
+  type InspectedTensors,
+} from './inspect.js'
 export { TensorFile, type TensorFileFormat } from './io/tensor-file.js'
 export { SafetensorsFile, writeSafetensors, type TensorInfo, type TensorSource } from './io/safetensors.js'
 export { LanguageModel } from './models/api.js'

@@ -1,5 +1,5 @@
 import { PersonascopeError } from '../core/errors.js'
-import { inspectPath, type Inspected } from '../io/inspect.js'
+import { inspectPath, type Inspected } from '../inspect.js'
 import { oneLine } from './errors.js'
 import type { FileCommandOptions } from './file-commands.js'
 import type { Terminal } from './program.js'

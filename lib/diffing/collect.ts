@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
+import { defaultBatchSize, requireFit } from '../activations/fit.js'
 import type { RowSelection } from '../activations/select.js'
 import type { ActivationStore } from '../activations/store.js'
 import type { Sae } from '../sae/sae.js'
@@ -22,20 +23,6 @@ export interface Checkpoint {
   identity: string
   /** Default 60; more where saving takes long, so that it never takes more than a fiftieth of the time. */
   everySeconds?: number
-}
-
-/** Rows that make a batch of 16 MiB. */
-export function defaultBatchSize(dModel: number): number {
-  return Math.max(64, Math.min(8192, Math.floor((1 << 22) / dModel)))
-}
-
-/** Refuses activations that the SAE cannot take. */
-export function requireFit(sae: Sae, store: ActivationStore): void {
-  requireArgument(
-    store.dModel === sae.dModel,
-    `${store.path}: activations of width ${store.dModel}, but the SAE takes ${sae.dModel}`,
-  )
-  requireArgument(store.rows > 0, `${store.path}: the activation store has no rows`)
 }
 
 /**

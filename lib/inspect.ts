@@ -1,18 +1,18 @@
 /** What a file or folder is, and whether it is sound. */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { INDEX_FILE } from '../activations/format.js'
-import { ActivationStore } from '../activations/store.js'
-import { toPersonascopeError } from '../core/errors.js'
-import { throwIfAborted, type TaskOptions } from '../core/task.js'
-import { LatentStats } from '../diffing/latent-stats.js'
-import { STATS_FORMAT } from '../diffing/stats-file.js'
-import { hookName } from '../models/hook.js'
-import { native } from '../native.js'
-import { holdsSae } from '../sae/formats/index.js'
-import { inspectSae, type InspectedSae } from '../sae/inspect.js'
-import { SafetensorsFile } from './safetensors.js'
-import { TensorFile } from './tensor-file.js'
+import { INDEX_FILE } from './activations/format.js'
+import { ActivationStore } from './activations/store.js'
+import { toPersonascopeError } from './core/errors.js'
+import { throwIfAborted, type TaskOptions } from './core/task.js'
+import { LatentStats } from './diffing/latent-stats.js'
+import { STATS_FORMAT } from './diffing/stats-file.js'
+import { SafetensorsFile } from './io/safetensors.js'
+import { TensorFile } from './io/tensor-file.js'
+import { hookName } from './models/hook.js'
+import { native } from './native.js'
+import { holdsSae } from './sae/formats/index.js'
+import { inspectSae, type InspectedSae } from './sae/inspect.js'
 
 export interface InspectedActivations {
   kind: 'activations'
@@ -53,8 +53,9 @@ export type Inspected =
   InspectedSae | InspectedActivations | InspectedCodes | InspectedStatistics | InspectedTensors
 
 /**
- * Reads everything once, in bounded memory. Errors: `ERR_NOT_FOUND`; `ERR_FORMAT` if it is none of these; what is wrong
- * with one of them is told in `problems`.
+ * What lies at `path`, as `personascope inspect` says it: an SAE of any format, a store of activations, codes,
+ * statistics, or a file of tensors. Reads everything once, in bounded memory. Errors: `ERR_NOT_FOUND`; `ERR_FORMAT` if it
+ * is none of these; what is wrong with one of them is told in `problems`.
  */
 export async function inspectPath(path: string, options: TaskOptions = {}): Promise<Inspected> {
   let folder: boolean
