@@ -4,6 +4,7 @@
 // Bound by memory: every code reads one row. A thread owns eight elements of a token; the rows of several
 // codes are in flight at once, since their addresses do not depend on each other.
 #include "cuda/device/codes.h"
+#include "cuda/device/launch.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/operations.h"
 
@@ -87,11 +88,9 @@ void decode(const DeviceDecodeArgs& given, const DeviceCodes& codes) {
   const unsigned long long none = ~0ull;
   Buffer<unsigned long long> bad;
   upload(bad, &none, 1, stream, "findings");
-  if (codes.pairs) {
-    check_latents_kernel<<<256, 256, 0, stream>>>(codes.indices.data(), codes.pairs, weights.rows,
-                                                  bad.data());
-    check_launch("check_latents");
-  }
+  if (codes.pairs)
+    launch("check_latents", check_latents_kernel, {256, 256}, stream, codes.indices.data(), codes.pairs,
+           weights.rows, bad.data());
   unsigned long long found;
   copy_bytes(&found, bad.data(), sizeof found, stream, "findings");
   if (found != none) {
@@ -126,12 +125,9 @@ void decode(const DeviceDecodeArgs& given, const DeviceCodes& codes) {
                     static_cast<unsigned>((weights.width + share - 1) / share));
   with_reader(weights.dtype, [&](auto reader) {
     using Reader = decltype(reader);
-    if (wide)
-      decode_kernel<Reader, true><<<blocks, kThreads, 0, stream>>>(args);
-    else
-      decode_kernel<Reader, false><<<blocks, kThreads, 0, stream>>>(args);
+    const auto kernel = wide ? decode_kernel<Reader, true> : decode_kernel<Reader, false>;
+    launch("decode", kernel, {blocks, kThreads}, stream, args);
   });
-  check_launch("decode");
   if (given.place == Place::host)
     check_cuda(cudaMemcpy2DAsync(given.out, given.out_stride * 4, out.data(), weights.width * 4,
                                  weights.width * 4, codes.tokens, cudaMemcpyDeviceToHost, stream),

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cuda/device/launch.cuh"
 #include "cuda/operations.h"
 #include "cuda/shared/exact_totals.h"
 
@@ -120,9 +121,8 @@ void stats_add(DeviceStats& stats, const DeviceCodes& codes) {
   Buffer<Checked> checked;
   upload(checked, &none, 1, stream, "findings");
   const unsigned blocks = blocks_for(codes.pairs);
-  check_kernel<<<blocks, kThreads, 0, stream>>>(codes.indices.data(), codes.values.data(), codes.pairs,
-                                                stats.latents, checked.data());
-  check_launch("check_codes");
+  launch("check_codes", check_kernel, {blocks, kThreads}, stream, codes.indices.data(), codes.values.data(),
+         codes.pairs, stats.latents, checked.data());
   Checked found;
   copy_bytes(&found, checked.data(), sizeof found, stream, "findings");
   const auto refuse = [](unsigned long long place, ErrorCode code, const std::string& what) {
@@ -143,12 +143,14 @@ void stats_add(DeviceStats& stats, const DeviceCodes& codes) {
     stats.spilled_values = std::move(values);
   }
   check_cuda(cudaMemsetAsync(&checked.data()->spilled, 0, sizeof found.spilled, stream), "clearing findings");
-  add_kernel<<<blocks, kThreads, 0, stream>>>(
-      codes.indices.data(), codes.values.data(), codes.pairs,
-      {stats.sum.data(), stats.squares.data(), stats.active.data(), stats.max.data(),
-       stats.spilled_latents.data() + stats.spilled, stats.spilled_values.data() + stats.spilled},
-      checked.data());
-  check_launch("add_codes");
+  const Totals totals = {stats.sum.data(),
+                         stats.squares.data(),
+                         stats.active.data(),
+                         stats.max.data(),
+                         stats.spilled_latents.data() + stats.spilled,
+                         stats.spilled_values.data() + stats.spilled};
+  launch("add_codes", add_kernel, {blocks, kThreads}, stream, codes.indices.data(), codes.values.data(),
+         codes.pairs, totals, checked.data());
   stream.wait();
   stats.spilled = spilled;
   stats.rows += codes.tokens;
@@ -186,9 +188,9 @@ void stats_difference(const DeviceStats& before, const DeviceStats& after, doubl
     return DifferenceSide{stats.sum.data(), stats.squares.data(), stats.active.data(),
                           static_cast<double>(stats.rows)};
   };
-  difference_kernel<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-      n, side(before), side(after), results.data(), results.data() + n);
-  check_launch("difference");
+  const auto blocks = static_cast<unsigned>((n + kThreads - 1) / kThreads);
+  launch("difference", difference_kernel, {blocks, kThreads}, stream, n, side(before), side(after),
+         results.data(), results.data() + n);
   copy_bytes(delta, results.data(), n * sizeof(double), stream, "a difference");
   copy_bytes(effect_size, results.data() + n, n * sizeof(double), stream, "a difference");
 }

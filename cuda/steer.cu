@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "cuda/device/canonical.cuh"
+#include "cuda/device/launch.cuh"
+#include "cuda/device/ptx.cuh"
 #include "cuda/operations.h"
 #include "native/kernels/steer/steer.h"
 
@@ -27,7 +29,7 @@ struct SteerKernelArgs {
 };
 
 __global__ void __launch_bounds__(kThreads) steer_kernel(const SteerKernelArgs args) {
-  extern __shared__ __align__(16) float shared_row[];
+  float* shared_row = dynamic_shared<float>();
   __shared__ float change[kMostSteerDimensions];
   float* centred = args.scratch ? args.scratch + blockIdx.x * args.padded : shared_row;
   const int octet = threadIdx.x / kCanonicalLanes;
@@ -114,11 +116,8 @@ void steer(const DeviceSteerArgs& given) {
     scratch.reserve(blocks * args.padded, "steering");
     args.scratch = scratch.data();
   }
-  check_cuda(cudaFuncSetAttribute(steer_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(kMostSharedRow)),
-             "shared memory of the kernel steer");
-  steer_kernel<<<blocks, kThreads, in_shared ? bytes : 0, stream>>>(args);
-  check_launch("steer");
+  allow_shared("steer", steer_kernel, kMostSharedRow);
+  launch("steer", steer_kernel, {blocks, kThreads, in_shared ? bytes : 0}, stream, args);
   stream.wait();
 }
 

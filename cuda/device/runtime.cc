@@ -17,10 +17,6 @@ void check_cuda(cudaError_t status, const std::string& what) {
        what + ": " + cudaGetErrorName(status) + ", " + cudaGetErrorString(status));
 }
 
-void check_launch(const char* kernel) {
-  check_cuda(cudaPeekAtLastError(), std::string("starting the kernel ") + kernel);
-}
-
 DeviceScope::DeviceScope(int device) {
   check_cuda(cudaGetDevice(&before_), "asking for the current device");
   check_cuda(cudaSetDevice(device), "choosing device " + std::to_string(device));

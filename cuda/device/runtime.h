@@ -14,8 +14,6 @@ namespace personascope::cuda {
 
 // Throws: out_of_memory or internal, with what was being done.
 void check_cuda(cudaError_t status, const std::string& what);
-// What went wrong in the last launch.
-void check_launch(const char* kernel);
 
 // Makes a device the current one while it lives.
 class DeviceScope {

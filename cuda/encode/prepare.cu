@@ -1,7 +1,7 @@
 // Reading weights and tokens once: their roundings for the screens, and what the bounds need of them.
 #include "cuda/device/block.cuh"
+#include "cuda/device/launch.cuh"
 #include "cuda/device/rows.cuh"
-#include "cuda/device/runtime.h"
 #include "cuda/encode/kernels.h"
 #include "cuda/shared/order.h"
 
@@ -139,14 +139,12 @@ void prepare_rows(const PrepareRowsArgs& args, cudaStream_t stream) {
   if (args.count == 0) return;
   const auto blocks = static_cast<unsigned>((args.count + kWarps - 1) / kWarps);
   with_reader(args.dtype, [&](auto reader) {
-    prepare_rows_kernel<decltype(reader)><<<blocks, kThreads, 0, stream>>>(args);
+    launch("prepare_rows", prepare_rows_kernel<decltype(reader)>, {blocks, kThreads}, stream, args);
   });
-  check_launch("prepare_rows");
 }
 
 void prepare_tokens(const PrepareTokensArgs& args, cudaStream_t stream) {
-  prepare_tokens_kernel<<<args.padded, kThreads, 0, stream>>>(args);
-  check_launch("prepare_tokens");
+  launch("prepare_tokens", prepare_tokens_kernel, {args.padded, kThreads}, stream, args);
 }
 
 }  // namespace personascope::cuda

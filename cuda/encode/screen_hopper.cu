@@ -2,9 +2,10 @@
 // memory, two multiply 64 latents each, straight from there. With pairs, two blocks of a cluster work on
 // neighbouring latents and the same tokens: each copies half of the tokens' tile to both, which halves that
 // traffic.
-#include "cuda/device/runtime.h"
+#include "cuda/device/hopper_ptx.cuh"
+#include "cuda/device/launch.cuh"
+#include "cuda/device/ptx.cuh"
 #include "cuda/encode/push.cuh"
-#include "cuda/encode/wgmma.cuh"
 #include "cuda/shared/tiles.h"
 
 namespace personascope::cuda {
@@ -27,7 +28,7 @@ struct Shared {
 };
 constexpr int kSharedBytes = 1024 + kStages * kStageBytes + static_cast<int>(sizeof(Shared));
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(PERSONASCOPE_HOPPER)
 
 // Where a walker through the ring is.
 struct RingPlace {
@@ -42,7 +43,7 @@ struct RingPlace {
 };
 
 __device__ inline void consumers_sync() {
-  asm volatile("bar.sync 1, 256;" ::: "memory");
+  named_sync<256>(1);
 }
 
 // One thread: copies every tile of this block, step by step.
@@ -149,8 +150,8 @@ __device__ void screen_tiles([[maybe_unused]] const ScreenArgs& args,
                              [[maybe_unused]] const CUtensorMap* weights,
                              [[maybe_unused]] const CUtensorMap* tokens,
                              [[maybe_unused]] std::uint32_t map_first) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ std::uint8_t memory[];
+#if defined(PERSONASCOPE_HOPPER)
+  std::uint8_t* memory = dynamic_shared<std::uint8_t>();
   std::uint8_t* ring = memory + (1024 - shared_address(memory) % 1024) % 1024;
   Shared& shared = *reinterpret_cast<Shared*>(ring + kStages * kStageBytes);
   const TileSchedule schedule(args.count, args.tokens, kHopperLatents * kCluster, kHopperTokens);
@@ -166,10 +167,10 @@ __device__ void screen_tiles([[maybe_unused]] const ScreenArgs& args,
   __syncthreads();
   if constexpr (kCluster > 1) cluster_sync();
   if (threadIdx.x < 128) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    give_registers<40>();
     if (threadIdx.x == 0) produce<kCluster>(args, weights, tokens, map_first, schedule, ring, shared);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    take_registers<232>();
     consume<Mma, kCluster>(args, schedule, ring, shared);
   }
   __syncwarp();
@@ -182,14 +183,14 @@ __device__ void screen_tiles([[maybe_unused]] const ScreenArgs& args,
 }
 
 struct Bf16Kind {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(PERSONASCOPE_HOPPER)
   using Mma = Bf16Wgmma;
 #else
   using Mma = void;
 #endif
 };
 struct Int8Kind {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(PERSONASCOPE_HOPPER)
   using Mma = Int8Wgmma;
 #else
   using Mma = void;
@@ -204,7 +205,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <class Kind>
-__global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, 1)
     screen_hopper_pair_kernel(const ScreenArgs args, const __grid_constant__ CUtensorMap weights,
                               const __grid_constant__ CUtensorMap tokens, std::uint32_t map_first) {
   screen_tiles<typename Kind::Mma, 2>(args, &weights, &tokens, map_first);
@@ -236,15 +237,14 @@ CUtensorMap make_map(const std::uint8_t* rows, std::uint64_t count, std::size_t 
 }
 
 template <class Kind>
-void launch(const ScreenArgs& args, const HopperMaps& maps, std::uint32_t map_first, bool pair,
-            cudaStream_t stream) {
+void screen_kind(const ScreenArgs& args, const HopperMaps& maps, std::uint32_t map_first, bool pair,
+                 cudaStream_t stream) {
   CUtensorMap weights, tokens;
   std::memcpy(&weights, maps.weights, sizeof weights);
   std::memcpy(&tokens, maps.tokens, sizeof tokens);
   const auto kernel = pair ? screen_hopper_pair_kernel<Kind> : screen_hopper_kernel<Kind>;
   const unsigned cluster = pair ? 2 : 1;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-             "shared memory of the kernel screen_hopper");
+  allow_shared("screen_hopper", kernel, kSharedBytes);
   int device = 0, processors = 0;
   check_cuda(cudaGetDevice(&device), "asking for the current device");
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
@@ -252,8 +252,8 @@ void launch(const ScreenArgs& args, const HopperMaps& maps, std::uint32_t map_fi
   const TileSchedule schedule(args.count, args.tokens, kHopperLatents * cluster, kHopperTokens);
   const std::uint64_t most = static_cast<std::uint64_t>(processors) / cluster;
   const auto blocks = static_cast<unsigned>((schedule.tiles() < most ? schedule.tiles() : most) * cluster);
-  kernel<<<blocks, kThreads, kSharedBytes, stream>>>(args, weights, tokens, map_first);
-  check_launch("screen_hopper");
+  launch("screen_hopper", kernel, {blocks, kThreads, kSharedBytes, cluster}, stream, args, weights, tokens,
+         map_first);
 }
 
 }  // namespace
@@ -272,9 +272,9 @@ HopperMaps make_hopper_maps(const std::uint8_t* rows, std::uint64_t latents, con
 void screen_hopper(const ScreenArgs& args, const HopperMaps& maps, std::uint32_t map_first, bool pair,
                    cudaStream_t stream) {
   if (args.precision == DevicePrecision::bf16)
-    launch<Bf16Kind>(args, maps, map_first, pair, stream);
+    screen_kind<Bf16Kind>(args, maps, map_first, pair, stream);
   else
-    launch<Int8Kind>(args, maps, map_first, pair, stream);
+    screen_kind<Int8Kind>(args, maps, map_first, pair, stream);
 }
 
 }  // namespace personascope::cuda

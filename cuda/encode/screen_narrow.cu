@@ -1,6 +1,6 @@
 // Screening for at most 16 tokens, as in sampling: bound by reading the weights, which go straight from
 // memory into the operands of mma.sync. One warp takes 16 latents with all tokens.
-#include "cuda/device/runtime.h"
+#include "cuda/device/launch.cuh"
 #include "cuda/encode/push.cuh"
 #include "cuda/encode/screen_mma.cuh"
 #include "cuda/shared/tiles.h"
@@ -12,15 +12,6 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kTogether = 4;  // steps of 64 bytes whose loads are in flight at once
 static_assert(kNarrowTokens == 2 * kMmaColumns);
-
-// Weights are read once: they need not stay in the cache, the tokens should.
-__device__ inline uint4 load_once(const std::uint8_t* at) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(at));
-  return value;
-}
 
 template <class Mma>
 __global__ void __launch_bounds__(kThreads) screen_narrow_kernel(const ScreenArgs args) {
@@ -37,6 +28,7 @@ __global__ void __launch_bounds__(kThreads) screen_narrow_kernel(const ScreenArg
   typename Mma::Sum sums[2][4] = {};
   const std::size_t bytes = args.row_bytes;
   std::size_t at = 0;
+  // Weights are read once: they need not stay in the cache, the tokens should.
   for (; at + kTogether * kStepBytes <= bytes; at += kTogether * kStepBytes) {
     uint4 rows[kTogether][2];
 #pragma unroll
@@ -80,11 +72,9 @@ __global__ void __launch_bounds__(kThreads) screen_narrow_kernel(const ScreenArg
 void screen_narrow(const ScreenArgs& args, cudaStream_t stream) {
   constexpr std::uint32_t kLatents = kWarps * kMmaRows;
   const unsigned blocks = (args.count + kLatents - 1) / kLatents;
-  if (args.precision == DevicePrecision::bf16)
-    screen_narrow_kernel<Bf16Mma><<<blocks, kThreads, 0, stream>>>(args);
-  else
-    screen_narrow_kernel<Int8Mma><<<blocks, kThreads, 0, stream>>>(args);
-  check_launch("screen_narrow");
+  const auto kernel =
+      args.precision == DevicePrecision::bf16 ? screen_narrow_kernel<Bf16Mma> : screen_narrow_kernel<Int8Mma>;
+  launch("screen_narrow", kernel, {blocks, kThreads}, stream, args);
 }
 
 }  // namespace personascope::cuda

@@ -1,6 +1,6 @@
 // Screening with mma.sync, sm_80 and later: 128 latents x 128 tokens a block, operands in a ring of shared
 // memory that cp.async fills.
-#include "cuda/device/runtime.h"
+#include "cuda/device/launch.cuh"
 #include "cuda/encode/push.cuh"
 #include "cuda/encode/screen_mma.cuh"
 #include "cuda/shared/tiles.h"
@@ -15,14 +15,9 @@ constexpr int kChunkRows = kThreads / 4;  // rows that all threads copy at once,
 constexpr int kRowTiles = kWarpLatents / kMmaRows, kColumnTiles = kWarpTokens / kMmaColumns;
 static_assert(kBlockLatents == 2 * kChunkRows && kBlockTokens == 2 * kChunkRows);
 
-__device__ inline void copy_chunk(void* shared, const void* global) {
-  const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
-}
-
 template <class Mma>
 __global__ void __launch_bounds__(kThreads, 2) screen_portable_kernel(const ScreenArgs args) {
-  extern __shared__ __align__(128) std::uint8_t ring[];
+  std::uint8_t* ring = dynamic_shared<std::uint8_t>();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const TileSchedule schedule(args.count, args.tokens, kBlockLatents, kBlockTokens);
   const int steps = static_cast<int>(args.row_bytes / kStepBytes);
@@ -44,19 +39,19 @@ __global__ void __launch_bounds__(kThreads, 2) screen_portable_kernel(const Scre
       if (step < steps) {
         std::uint8_t* to = ring + step % kStages * kStageBytes + threadIdx.x * kChunkBytes;
         const std::size_t from = static_cast<std::size_t>(step) * kStepBytes;
-        copy_chunk(to, at_rows[0] + from);
-        copy_chunk(to + kThreads * kChunkBytes, at_rows[1] + from);
-        copy_chunk(to + 2 * kThreads * kChunkBytes, at_column + from);
-        copy_chunk(to + 3 * kThreads * kChunkBytes, at_column + kChunkRows * args.row_bytes + from);
+        copy_async(to, at_rows[0] + from);
+        copy_async(to + kThreads * kChunkBytes, at_rows[1] + from);
+        copy_async(to + 2 * kThreads * kChunkBytes, at_column + from);
+        copy_async(to + 3 * kThreads * kChunkBytes, at_column + kChunkRows * args.row_bytes + from);
       }
-      asm volatile("cp.async.commit_group;" ::: "memory");
+      copy_commit();
     };
     __syncthreads();  // the tile before is read to its end
     for (int step = 0; step < kStages - 1; ++step) fetch(step);
 
     typename Mma::Sum sums[kRowTiles][kColumnTiles][4] = {};
     for (int step = 0; step < steps; ++step) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      copy_wait<kStages - 2>();
       __syncthreads();  // this step has come, and everybody is done with the one before
       fetch(step + kStages - 1);
       const std::uint8_t* stage = ring + step % kStages * kStageBytes;
@@ -97,12 +92,13 @@ __global__ void __launch_bounds__(kThreads, 2) screen_portable_kernel(const Scre
   }
 }
 
-template <class Mma>
-void launch(const ScreenArgs& args, cudaStream_t stream) {
-  constexpr int kBytes = kStages * kStageBytes;
-  check_cuda(
-      cudaFuncSetAttribute(screen_portable_kernel<Mma>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-      "shared memory of the kernel screen_portable");
+}  // namespace
+
+void screen_portable(const ScreenArgs& args, cudaStream_t stream) {
+  constexpr std::size_t kBytes = kStages * kStageBytes;
+  const auto kernel = args.precision == DevicePrecision::bf16 ? screen_portable_kernel<Bf16Mma>
+                                                              : screen_portable_kernel<Int8Mma>;
+  allow_shared("screen_portable", kernel, kBytes);
   int device = 0, processors = 0;
   check_cuda(cudaGetDevice(&device), "asking for the current device");
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
@@ -110,17 +106,7 @@ void launch(const ScreenArgs& args, cudaStream_t stream) {
   const TileSchedule schedule(args.count, args.tokens, kBlockLatents, kBlockTokens);
   const auto blocks =
       static_cast<unsigned>(schedule.tiles() < 2ull * processors ? schedule.tiles() : 2ull * processors);
-  screen_portable_kernel<Mma><<<blocks, kThreads, kBytes, stream>>>(args);
-  check_launch("screen_portable");
-}
-
-}  // namespace
-
-void screen_portable(const ScreenArgs& args, cudaStream_t stream) {
-  if (args.precision == DevicePrecision::bf16)
-    launch<Bf16Mma>(args, stream);
-  else
-    launch<Int8Mma>(args, stream);
+  launch("screen_portable", kernel, {blocks, kThreads, kBytes}, stream, args);
 }
 
 }  // namespace personascope::cuda

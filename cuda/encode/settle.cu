@@ -6,7 +6,8 @@
 // filled, except for which latents are rescored when, and codes come out the same.
 #include "cuda/device/block.cuh"
 #include "cuda/device/canonical.cuh"
-#include "cuda/device/runtime.h"
+#include "cuda/device/launch.cuh"
+#include "cuda/device/ptx.cuh"
 #include "cuda/encode/kernels.h"
 #include "cuda/shared/order.h"
 
@@ -167,7 +168,7 @@ __device__ std::uint32_t keep_codes(const TokenList& list, std::uint32_t count, 
 
 template <class Reader>
 __global__ void __launch_bounds__(kThreads) settle_kernel(const SettleArgs args, bool shared_row) {
-  extern __shared__ __align__(16) float row[];
+  float* row = dynamic_shared<float>();
   __shared__ Scratch scratch;
   const std::uint32_t token = blockIdx.x;
   const TokenList list(args.lists, token);
@@ -317,60 +318,52 @@ __global__ void __launch_bounds__(kThreads) products_kernel(const ProductsArgs a
 }  // namespace
 
 void inspect(const SettleArgs& args, cudaStream_t stream) {
-  inspect_kernel<<<(args.tokens + kThreads - 1) / kThreads, kThreads, 0, stream>>>(args);
-  check_launch("inspect");
+  launch("inspect", inspect_kernel, {(args.tokens + kThreads - 1) / kThreads, kThreads}, stream, args);
 }
 
 void give_back(const SettleArgs& args, cudaStream_t stream) {
-  give_back_kernel<<<args.tokens, kThreads, 0, stream>>>(args);
-  check_launch("give_back");
+  launch("give_back", give_back_kernel, {args.tokens, kThreads}, stream, args);
 }
 
 void settle(const SettleArgs& args, cudaStream_t stream) {
   const std::size_t bytes = padded_width(args.width) * sizeof(float);
   const bool shared_row = bytes <= kMostSharedRow;
   with_reader(args.dtype, [&](auto reader) {
-    using Reader = decltype(reader);
-    check_cuda(cudaFuncSetAttribute(settle_kernel<Reader>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(kMostSharedRow)),
-               "shared memory of the kernel settle");
-    settle_kernel<Reader><<<args.tokens, kThreads, shared_row ? bytes : 0, stream>>>(args, shared_row);
+    const auto kernel = settle_kernel<decltype(reader)>;
+    allow_shared("settle", kernel, kMostSharedRow);
+    launch("settle", kernel, {args.tokens, kThreads, shared_row ? bytes : 0}, stream, args, shared_row);
   });
-  check_launch("settle");
 }
 
 void start_lists(const Lists& lists, std::uint32_t tokens, std::uint32_t padded, float threshold,
                  cudaStream_t stream) {
-  start_kernel<<<(padded + kThreads - 1) / kThreads, kThreads, 0, stream>>>(lists, tokens, padded, threshold);
-  check_launch("start_lists");
+  launch("start_lists", start_kernel, {(padded + kThreads - 1) / kThreads, kThreads}, stream, lists, tokens,
+         padded, threshold);
 }
 
 void emit(const Lists& lists, const CodeStore& store, std::uint32_t tokens, cudaStream_t stream) {
-  emit_kernel<<<tokens, kThreads, 0, stream>>>(lists, store);
-  check_launch("emit");
+  launch("emit", emit_kernel, {tokens, kThreads}, stream, lists, store);
 }
 
 void make_offsets(const std::uint32_t* counts, std::uint32_t tokens, std::uint64_t* offsets,
                   cudaStream_t stream) {
-  offsets_kernel<<<1, kThreads, 0, stream>>>(counts, tokens, offsets);
-  check_launch("make_offsets");
+  launch("make_offsets", offsets_kernel, {1, kThreads}, stream, counts, tokens, offsets);
 }
 
 void pack_codes(const CodeStore& store, std::uint32_t tokens, const std::uint64_t* offsets,
                 std::uint64_t* keys, std::uint32_t key_pitch, std::uint32_t* indices, float* values,
                 cudaStream_t stream) {
-  pack_kernel<<<tokens, kThreads, 0, stream>>>(store, offsets, keys, key_pitch, indices, values);
-  check_launch("pack_codes");
+  launch("pack_codes", pack_kernel, {tokens, kThreads}, stream, store, offsets, keys, key_pitch, indices,
+         values);
 }
 
 void products(const ProductsArgs& args, cudaStream_t stream) {
   const std::uint64_t pairs = static_cast<std::uint64_t>(args.tokens) * args.count;
   if (pairs == 0) return;
+  const auto blocks = static_cast<unsigned>((pairs + kOctets - 1) / kOctets);
   with_reader(args.dtype, [&](auto reader) {
-    products_kernel<decltype(reader)>
-        <<<static_cast<unsigned>((pairs + kOctets - 1) / kOctets), kThreads, 0, stream>>>(args);
+    launch("products", products_kernel<decltype(reader)>, {blocks, kThreads}, stream, args);
   });
-  check_launch("products");
 }
 
 }  // namespace personascope::cuda

@@ -1,5 +1,5 @@
 // Hopper's instructions: warp-group products, bulk copies, barriers in shared memory, clusters. Only for
-// sm_90a.
+// sm_90a: PERSONASCOPE_HOPPER says that they are there. test/emulation has a header of this name.
 #pragma once
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -9,6 +9,7 @@
 namespace personascope::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define PERSONASCOPE_HOPPER
 
 __device__ inline std::uint32_t shared_address(const void* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
@@ -64,6 +65,22 @@ __device__ inline void wait_for(std::uint64_t* barrier, std::uint32_t parity) {
     if (since == 0) since = nanoseconds();
     if (nanoseconds() - since > kPatience) __trap();
   }
+}
+
+// Of one warp group: threads of this block, a multiple of 32.
+template <int kThreads>
+__device__ inline void named_sync(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
+}
+
+// Registers a thread of this warp group may use from here on.
+template <int kRegisters>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
 // ---- clusters --------------------------------------------------------------------------------------------
