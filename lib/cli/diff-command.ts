@@ -1,24 +1,25 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import Table from 'cli-table3'
 import { collectStats } from '../diffing/collect.js'
+import { rankByDecoderNorm } from '../diffing/crosscoder.js'
 import { diffLatents, type LatentChange } from '../diffing/diff.js'
 import { writeDiffTable } from '../diffing/diff-table.js'
 import { ActivationStore } from '../activations/store.js'
 import { LatentStats } from '../diffing/latent-stats.js'
 import { requireSamePrompts, type PromptsOf } from '../diffing/prompts.js'
+import type { Sae } from '../sae/sae.js'
+import { endsOf, isCrosscoder, normTables, rankCrosscoder } from './crosscoder-ranking.js'
+import { UsageError } from './errors.js'
 import type { Terminal } from './program.js'
 import { streamProgress, type StreamProgress } from './progress/stream.js'
 import type { DiffCommandOptions } from './stream-commands.js'
 import { applyThreads, loadSae, resumable, type LoadedSae } from './stream-inputs.js'
-
-const SHOWN = 10
+import { figure, SHOWN, tableOf, topOf } from './tables.js'
 
 /** A row without NaN, which JSON does not know. */
 const toJson = (one: LatentChange): object =>
   Object.fromEntries(Object.entries(one).map(([key, value]) => [key, Number.isNaN(value) ? null : value]))
 
-const figure = (value: number): string => (Number.isNaN(value) ? '' : String(Number(value.toPrecision(4))))
 const share = (value: number): string => `${figure(100 * value)} %`
 
 export async function runDiffCommand(
@@ -27,11 +28,16 @@ export async function runDiffCommand(
   signal: AbortSignal,
 ): Promise<void> {
   applyThreads(options)
+  const { base, tuned } = options
+  if (base === undefined && tuned === undefined) return rankCrosscoder(options, terminal, signal)
+  if (base === undefined) throw new UsageError('--base is missing', 'it names the model before')
+  if (tuned === undefined) throw new UsageError('--tuned is missing', 'it names a model after')
   const progress = streamProgress(terminal, options.json === true)
   const work = `${options.out}.work`
-  const { diff, rows } = await resumable(signal, async () => {
+  const { diff, rows, decoderNorms } = await resumable(signal, async () => {
     if (!options.resume) await rm(work, { recursive: true, force: true })
-    const [before, ...after] = await allStats(options, work, progress, signal)
+    const { stats, sae } = await allStats(options, [base, ...tuned], work, progress, signal)
+    const [before, ...after] = stats
     const found = await diffLatents(before!, after, {
       bootstrap: options.bootstrap,
       seed: options.seed,
@@ -39,11 +45,14 @@ export async function runDiffCommand(
       signal,
       onProgress: progress.step('test'),
     })
+    const norms =
+      sae !== undefined && isCrosscoder(sae) ? await rankByDecoderNorm(sae, { signal }) : undefined
     const written = await writeDiffTable(options.out, found, {
-      ...(options.top === 0 ? {} : { top: options.top }),
+      ...topOf(options),
+      decoderNorms: norms,
       metadata: {
-        base: options.base,
-        tuned: JSON.stringify(options.tuned),
+        base,
+        tuned: JSON.stringify(tuned),
         test: options.test,
         bootstrap: String(options.bootstrap),
         seed: String(options.seed),
@@ -51,34 +60,32 @@ export async function runDiffCommand(
       },
       signal,
     })
-    return { diff: found, rows: written }
+    return { diff: found, rows: written, decoderNorms: norms }
   }).finally(() => progress.close())
   await rm(work, { recursive: true, force: true })
   const about = { out: options.out, rows, latents: diff.latents, alive: diff.alive, prompts: diff.groups }
   if (options.json) {
-    terminal.stdout.write(
-      `${JSON.stringify({ ...about, top: diff.top(SHOWN).map(toJson), bottom: diff.bottom(SHOWN).map(toJson) })}\n`,
-    )
+    const ends = { top: diff.top(SHOWN).map(toJson), bottom: diff.bottom(SHOWN).map(toJson) }
+    const norms = decoderNorms === undefined ? {} : { decoderNorms: endsOf(decoderNorms) }
+    terminal.stdout.write(`${JSON.stringify({ ...about, ...ends, ...norms })}\n`)
     return
   }
   terminal.stdout.write(
     `largest increase\n${table(diff.top(SHOWN))}\nlargest decrease\n${table(diff.bottom(SHOWN))}\n` +
+      (decoderNorms === undefined ? '' : normTables(decoderNorms)) +
       `${options.out}: ${rows} of ${diff.latents} latents (${diff.alive} alive), ${diff.groups} prompts\n`,
   )
 }
 
-/** Statistics of the base and of every tuned model: read, or collected from their activations. */
+/** Statistics of the base and of every tuned model: read, or collected from their activations; and the SAE, if given. */
 async function allStats(
   options: DiffCommandOptions,
+  inputs: readonly string[],
   work: string,
   progress: StreamProgress,
   signal: AbortSignal,
-): Promise<LatentStats[]> {
-  const inputs = [options.base, ...options.tuned]
-  const names = [
-    'base',
-    ...options.tuned.map((_, i) => (options.tuned.length === 1 ? 'tuned' : `tuned ${i + 1}`)),
-  ]
+): Promise<{ stats: LatentStats[]; sae: Sae | undefined }> {
+  const names = inputs.map((_, i) => (i === 0 ? 'base' : inputs.length === 2 ? 'tuned' : `tuned ${i}`))
   // Everything is opened before the first is encoded: what is wrong is said at once.
   const opened: (LatentStats | ActivationStore)[] = []
   for (const path of inputs)
@@ -93,7 +100,7 @@ async function allStats(
           : await one.promptDigests({ signal }),
     })
   if (!options.anyPrompts) requireSamePrompts(known)
-  let loaded: LoadedSae | undefined
+  let loaded: LoadedSae | undefined = options.sae === undefined ? undefined : await loadSae(options, signal)
   const stats: LatentStats[] = []
   for (const [i, one] of opened.entries()) {
     if (one instanceof LatentStats) {
@@ -115,7 +122,7 @@ async function allStats(
       }),
     )
   }
-  return stats
+  return { stats, sae: loaded?.sae }
 }
 
 /** Statistics, if the file is one of ours. */
@@ -125,13 +132,9 @@ async function savedStats(path: string, signal: AbortSignal): Promise<LatentStat
 }
 
 function table(latents: readonly LatentChange[]): string {
-  const made = new Table({
-    head: ['rank', 'latent', 'delta', 'effect', 'interval', 'q', 'active base', 'active tuned'],
-    style: { head: [], border: [] },
-    colAligns: Array.from({ length: 8 }, () => 'right'),
-  })
-  for (const one of latents)
-    made.push([
+  return tableOf(
+    ['rank', 'latent', 'delta', 'effect', 'interval', 'q', 'active base', 'active tuned'],
+    latents.map((one) => [
       one.rank,
       one.index,
       figure(one.delta),
@@ -140,6 +143,6 @@ function table(latents: readonly LatentChange[]): string {
       figure(one.qValue),
       share(one.shareBefore),
       share(one.shareAfter),
-    ])
-  return made.toString()
+    ]),
+  )
 }

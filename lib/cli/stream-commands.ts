@@ -28,8 +28,8 @@ export interface StatsCommandOptions extends StreamOptions {
 }
 
 export interface DiffCommandOptions extends StreamOptions {
-  base: string
-  tuned: string[]
+  base?: string
+  tuned?: string[]
   top: number
   bootstrap: number
   test: 'paired' | 'welch' | 'permutation'
@@ -43,6 +43,13 @@ const ACTIVATIONS = `
 Activations are a store that personascope wrote, a folder of safetensors files, one such file, or a .npy: a tensor
 'activations' [tokens, dModel] of F32, F16 or BF16, read in bounded memory. Beside it may stand 'tokens', 'offsets'
 (where sequences begin), 'prompts' and 'roles'; without 'offsets' every row is a prompt of its own.`
+
+const CROSSCODER = `
+A crosscoder compares the models that it reads by itself: without --base and --tuned, its latents are ranked by the
+relative norm of their decoder vectors (1: only the last model has them, near 0: only the others), as latent, rank and
+relative_decoder_norm. With --base and --tuned, whose rows hold all models' activations side by side, the table gets that
+column too.
+`
 
 const RESUME = `
 Stopped at any time, even by kill -9, the same command with --resume goes on where it was and comes to the same bytes.
@@ -152,11 +159,8 @@ export function addStreamCommands(program: Command, terminal: Terminal, signal: 
           'ci_high, p_value and q_value (Benjamini-Hochberg over all alive latents). Several --tuned are averaged.',
       )
       .option('--sae <path>', 'the SAE; not needed where all inputs are statistics')
-      .requiredOption(
-        '--base <path>',
-        "activations of the model before, or statistics of 'personascope stats'",
-      )
-      .requiredOption('--tuned <path>', 'the same of a model after; may be given several times', collect)
+      .option('--base <path>', "activations of the model before, or statistics of 'personascope stats'")
+      .option('--tuned <path>', 'the same of a model after; may be given several times', collect)
       .requiredOption('-o, --out <file>', 'Parquet file of the table')
       .addOption(
         new Option(
@@ -183,7 +187,7 @@ export function addStreamCommands(program: Command, terminal: Terminal, signal: 
       )
       .option('--any-prompts', 'let the prompts of the models differ'),
   )
-    .addHelpText('after', ACTIVATIONS + RESUME)
+    .addHelpText('after', CROSSCODER + ACTIVATIONS + RESUME)
     .action(async (options: DiffCommandOptions) => {
       const { runDiffCommand } = await import('./diff-command.js')
       await runDiffCommand(options, terminal, signal)

@@ -1,12 +1,9 @@
-/** A LatentDiff as a Parquet table: one row a latent, null where a figure is not defined. */
-import { ByteWriter, ParquetWriter } from 'hyparquet-writer'
-import { throwIfAborted, type TaskOptions } from '../core/task.js'
-import { writeAtomic } from '../io/atomic.js'
-import { version } from '../version.js'
+/** What changed as Parquet tables: one row a latent, null where a figure is not defined. */
+import { writeParquet, type Column, type ParquetOptions } from '../io/parquet.js'
+import type { DecoderNormRanking } from './crosscoder.js'
 import type { LatentChange, LatentDiff } from './diff.js'
 
-/** The columns, in order: name, whether it may be null, value. */
-const columns = [
+const columns: readonly Column<LatentChange>[] = [
   ['latent', 'u32', (one) => one.index],
   ['rank', 'u32', (one) => one.rank],
   ['mean_base', 'f64', (one) => one.meanBefore],
@@ -19,79 +16,69 @@ const columns = [
   ['ci_high', 'f64?', (one) => one.high],
   ['p_value', 'f64?', (one) => one.pValue],
   ['q_value', 'f64?', (one) => one.qValue],
-] as const satisfies readonly (readonly [string, 'u32' | 'f64' | 'f64?', (one: LatentChange) => number])[]
+]
 
-const rowsAtOnce = 1 << 13
-
-export interface DiffTableOptions extends TaskOptions {
+export interface DiffTableOptions extends ParquetOptions {
   /** So many latents of largest increase and as many of largest decrease. Default: all latents. */
   top?: number | undefined
-  /** Kept in the file for people, e.g. how it was made. */
-  metadata?: Readonly<Record<string, string>>
 }
 
 /**
  * Writes the table by rising rank (1 is the largest increase), beside and renamed: `latent`, `rank`, `mean_base`,
  * `mean_tuned`, `delta`, `effect_size`, `active_base`, `active_tuned` (shares of rows), `ci_low`, `ci_high`, `p_value`,
- * `q_value`. Gives the number of rows.
+ * `q_value`; and of a crosscoder `relative_decoder_norm`, where `decoderNorms` gives it. Gives the number of rows.
  */
 export async function writeDiffTable(
   path: string,
   diff: LatentDiff,
+  options: DiffTableOptions & { decoderNorms?: DecoderNormRanking | undefined } = {},
+): Promise<number> {
+  const { decoderNorms, ...rest } = options
+  const all: readonly Column<LatentChange>[] =
+    decoderNorms === undefined
+      ? columns
+      : [...columns, ['relative_decoder_norm', 'f64?', (one) => decoderNorms.relative[one.index]!]]
+  return writeEnds(path, all, diff.descending, (index) => diff.get(index), rest)
+}
+
+/**
+ * Writes the latents of a crosscoder by falling relative norm of their decoder vectors, beside and renamed: `latent`,
+ * `rank`, `relative_decoder_norm`. Gives the number of rows.
+ */
+export async function writeDecoderNormTable(
+  path: string,
+  norms: DecoderNormRanking,
   options: DiffTableOptions = {},
 ): Promise<number> {
-  const { latents } = diff
+  const table: readonly Column<{ index: number; rank: number }>[] = [
+    ['latent', 'u32', (one) => one.index],
+    ['rank', 'u32', (one) => one.rank],
+    ['relative_decoder_norm', 'f64?', (one) => norms.relative[one.index]!],
+  ]
+  return writeEnds(path, table, norms.descending, (index, rank) => ({ index, rank }), options)
+}
+
+/** Both ends of a ranking of latents, by rising rank. */
+async function writeEnds<Row>(
+  path: string,
+  table: readonly Column<Row>[],
+  ranked: Uint32Array,
+  rowOf: (index: number, rank: number) => Row,
+  options: DiffTableOptions,
+): Promise<number> {
+  const latents = ranked.length
   const top = Math.min(options.top ?? latents, latents)
   // Ranks 1 … top and latents − top + 1 … latents, each once.
   const ends = Math.min(latents, 2 * top)
-  const rankOf = (row: number): number => (row < top ? row + 1 : latents - ends + row + 1)
-  return writeAtomic(path, async (write) => {
-    const writer = new ByteWriter()
-    const put = async (): Promise<void> => {
-      throwIfAborted(options)
-      await write(writer.getBytes().slice())
-      writer.index = 0
-    }
-    const parquet = new ParquetWriter({
-      writer,
-      schema: [
-        { name: 'root', num_children: columns.length },
-        ...columns.map(([name, kind]) =>
-          kind === 'u32'
-            ? ({ name, type: 'INT32', converted_type: 'UINT_32', repetition_type: 'REQUIRED' } as const)
-            : ({
-                name,
-                type: 'DOUBLE',
-                repetition_type: kind === 'f64?' ? 'OPTIONAL' : 'REQUIRED',
-              } as const),
-        ),
-      ],
-      createdBy: `personascope ${version}`,
-      kvMetadata: Object.entries({ latents: String(latents), ...options.metadata }).map(([key, value]) => ({
-        key,
-        value,
-      })),
-    })
-    for (let first = 0; first < ends; first += rowsAtOnce) {
-      const rows = Array.from({ length: Math.min(rowsAtOnce, ends - first) }, (_, i) => {
-        const rank = rankOf(first + i)
-        return diff.get(diff.descending[rank - 1]!)
-      })
-      await parquet.write({
-        columnData: columns.map(([name, , value]) => ({
-          name,
-          data: rows.map((one) => {
-            const found = value(one)
-            return Number.isNaN(found) ? null : found
-          }),
-        })),
-        rowGroupSize: rowsAtOnce,
-      })
-      await put()
-      await new Promise(setImmediate) // large tables must not hold up the event loop
-    }
-    await parquet.finish()
-    await put()
-    return ends
-  })
+  await writeParquet(
+    path,
+    table,
+    ends,
+    (place) => {
+      const rank = place < top ? place + 1 : latents - ends + place + 1
+      return rowOf(ranked[rank - 1]!, rank)
+    },
+    { ...options, metadata: { latents: String(latents), ...options.metadata } },
+  )
+  return ends
 }
