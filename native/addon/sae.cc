@@ -58,7 +58,8 @@ SaeSpec sae_spec(const Napi::Value& value) {
   if (spec.rule == SelectionRule::topk || spec.rule == SelectionRule::groupmax)
     spec.k = whole_number(given.Get("k"), "k", 1, n);
   spec.precision = precision_of(given.Get("precision"));
-  if (!given.Get("device").IsUndefined()) spec.device = choose_device(text(given.Get("device"), "device"));
+  if (!given.Get("device").IsUndefined()) 
+    spec.device = sae_device(text(given.Get("device"), "device"), spec.precision);
   if (!given.Get("cache").IsUndefined()) {
     spec.cache = text(given.Get("cache"), "cache");
     spec.cache_identity = text(given.Get("cacheIdentity"), "cacheIdentity");

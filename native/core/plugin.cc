@@ -129,6 +129,26 @@ DeviceChoice choose_device(const std::string& name) {
   return {true, index};
 }
 
+std::string device_name(const DeviceChoice& device) {
+  return device.cuda ? "cuda:" + std::to_string(device.index) : "cpu";
+}
+
+const DevicePlugin& plugin_of(const DeviceChoice& device) {
+  const DevicePlugin* plugin = cuda_plugin();
+  require(plugin != nullptr && device.cuda && device.index >= 0 && device.index < plugin->device_count(),
+          ErrorCode::not_found,
+          "device " + device_name(device) + " is no GPU that can be used: " + cuda_plugin_state().reason);
+  return *plugin;
+}
+
+std::vector<DeviceInfo> cuda_devices() {
+  const DevicePlugin* plugin = cuda_plugin();
+  std::vector<DeviceInfo> devices(plugin ? static_cast<std::size_t>(plugin->device_count()) : 0);
+  for (std::size_t i = 0; i < devices.size(); ++i)
+    check_device(*plugin, plugin->device_info(static_cast<std::int32_t>(i), &devices[i]));
+  return devices;
+}
+
 void check_device(const DevicePlugin& plugin, int status) {
   if (status != 0) throw Error(static_cast<ErrorCode>(status - 1), plugin.last_error());
 }

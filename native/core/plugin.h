@@ -28,12 +28,19 @@ const DevicePlugin* open_cuda_plugin(const std::string& path, PluginState& state
 // Where something is to be computed.
 struct DeviceChoice {
   bool cuda = false;
-  int index = 0;
+  int index = 0;  // of a GPU; else 0
+  bool operator==(const DeviceChoice&) const = default;
 };
 // 'cpu', 'cuda', 'cuda:N', or 'auto': the first GPU, else the CPU. Throws invalid_argument for another
 // spelling, not_found where there is no such device: the message says why.
 DeviceChoice choose_device(const std::string& name);
+// As choose_device() spells it: 'cpu' or 'cuda:N'.
+std::string device_name(const DeviceChoice& device);
 
+// The plugin behind a GPU. Throws not_found where there is no such device: the message says why.
+const DevicePlugin& plugin_of(const DeviceChoice& device);
+// Every GPU that can be used, by number; empty where there is none. Throws what a device answers.
+std::vector<DeviceInfo> cuda_devices();
 // Throws what a plugin's function returned.
 void check_device(const DevicePlugin& plugin, int status);
 

@@ -28,6 +28,8 @@ class DecoderRows {
   void read(std::size_t latent, float* out) const;
   // As it was given, or the copy.
   const Tensor& source() const { return layers_.size() == 1 ? layers_[0]->source() : source_; }
+  // The rows of all of it, or null where there is one matrix a layer.
+  const WeightRows* whole() const { return layers_.size() == 1 ? layers_[0].get() : nullptr; }
   // Memory of its own, bytes.
   std::size_t bytes() const;
 

@@ -70,6 +70,23 @@ double spread(const float* x, std::size_t tokens, std::size_t stride, std::size_
 
 }  // namespace
 
+namespace {
+
+// Codes to k places a token.
+void scatter(const SparseCodes& codes, std::size_t k, std::uint32_t* indices, float* values,
+             std::uint32_t* counts) {
+  require(k > 0, ErrorCode::invalid_argument,
+          "encode: this selection rule gives any number of codes; k places a token cannot hold them");
+  for (std::size_t t = 0; t < codes.tokens; ++t) {
+    const std::size_t begin = codes.offsets[t], size = codes.offsets[t + 1] - begin;
+    std::copy_n(codes.indices.data() + begin, size, indices + t * k);
+    std::copy_n(codes.values.data() + begin, size, values + t * k);
+    counts[t] = static_cast<std::uint32_t>(size);
+  }
+}
+
+}  // namespace
+
 // Where the codes of some tokens go.
 struct Sae::Piece {
   std::uint32_t* indices = nullptr;  // k places a token
@@ -86,7 +103,7 @@ Sae::Sae(SaeSpec spec)
       w_dec_(std::move(spec_.w_dec)),
       skip_(spec_.w_skip.data ? std::make_unique<WeightRows>(std::move(spec_.w_skip)) : nullptr) {
   spec_.w_enc = spec_.w_dec = spec_.w_skip = Tensor();
-  if (spec_.device.cuda) device_ = std::make_unique<DeviceEncoding>(spec_.device);
+  if (spec_.device.cuda) device_ = std::make_unique<DeviceSae>(spec_.device);
 }
 
 InputTransform Sae::transform() const {
@@ -117,6 +134,13 @@ const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) con
                             spec_.subtract_decoder_bias ? spec_.b_dec.data() : nullptr, selection);
   encoder_.name = w_enc_.source().name.c_str();
   return encoder_;
+}
+
+std::optional<Precision> Sae::device_precision(const std::optional<Precision>& wanted) const {
+  if (wanted || spec_.precision) return wanted ? wanted : spec_.precision;
+  const std::optional<Precision> environment = precision_of_environment();
+  // fp32 there is for encoders of the CPU.
+  return environment == Precision::fp32 ? std::nullopt : environment;
 }
 
 Precision Sae::choose(const std::optional<Precision>& wanted) const {
@@ -179,6 +203,7 @@ void Sae::open_cache(const std::function<void()>& check) const {
       copies ? n * w_enc_.copy_stride() : 0};
   const std::uint64_t identity = source_identity(w_enc_.source(), spec_.cache_identity);
   cache_ = PreparedFile::open(spec_.cache, identity, sizes);
+  if (!cache_ && device_) return;  // a GPU's encoder would never fill it
   if (!cache_) cache_ = PreparedFile::create(spec_.cache, identity, sizes);
   try {
     if (copies) w_enc_.use(cache_, cache_->section(PreparedSection::rows), cache_->complete(), check);
@@ -221,13 +246,18 @@ void Sae::write_cache(const Screen& screen) const {
 
 void Sae::prepare(std::optional<Precision> precision, const float* calibration, std::size_t tokens,
                   const ScreenHooks& hooks) const {
-  if (device_) return;  // it takes the weights when it first encodes
   const InputTransform inputs = transform();
   std::vector<float> input, scratch(2 * tokens);
   if (inputs.any() && tokens > 0) {
     input.resize(tokens * spec_.width);
     inputs.apply(calibration, tokens, spec_.width, 0, input.data(), scratch.data(), scratch.data() + tokens);
     calibration = input.data();
+  }
+  if (device_) {
+    device_->prepare(ready_encoder(hooks.check), {calibration, Place::host, tokens, spec_.width, 0},
+                     device_precision(precision), hooks.check);
+    if (hooks.progress) hooks.progress(spec_.latents);
+    return;
   }
   screen(choose(precision), calibration, tokens, spec_.width, hooks);
 }
@@ -272,8 +302,7 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
   const Precision precision = choose(options.precision);
   ScreenHooks hooks;
   hooks.check = options.check;
-  const std::shared_ptr<const Screen> made =
-      device_ ? nullptr : screen(precision, args.x, tokens, args.x_stride, hooks);
+  const std::shared_ptr<const Screen> made = screen(precision, args.x, tokens, args.x_stride, hooks);
   args.screen = made.get();
   args.k = spec_.k;
   args.indices = piece.indices;
@@ -284,13 +313,10 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
   args.check = options.check;
   EncodeReport report{precision, tokens, {}};
   args.count = &report.count;
-  if (device_)
-    report.precision = device_->encode(args, options.precision ? options.precision : spec_.precision);
-  else
-    personascope::encode(args);
+  personascope::encode(args);
   std::uint64_t codes = 0;
   for (std::size_t t = 0; t < tokens; ++t) codes += piece.codes ? piece.codes[t].size() : piece.counts[t];
-  if (!device_) learn(report, codes);
+  learn(report, codes);
   piece.report.precision = report.precision;
   piece.report.tokens += tokens;
   piece.report.count.screened += report.count.screened;
@@ -299,6 +325,7 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
 
 SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride,
                         const EncodeOptions& options) const {
+  if (device_) return encode(host_rows(x, tokens, spec_.width, stride), options);
   SparseCodes codes;
   codes.tokens = tokens;
   codes.latents = spec_.latents;
@@ -336,6 +363,11 @@ SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride,
 
 void Sae::encode_to(const float* x, std::size_t tokens, std::size_t stride, std::uint32_t* indices,
                     float* values, std::uint32_t* counts, const EncodeOptions& options) const {
+  if (device_) {
+    const SparseCodes codes = encode(host_rows(x, tokens, spec_.width, stride), options);
+    scatter(codes, spec_.k, indices, values, counts);
+    return;
+  }
   Piece piece;
   piece.indices = indices;
   piece.values = values;
@@ -346,6 +378,7 @@ void Sae::encode_to(const float* x, std::size_t tokens, std::size_t stride, std:
 EncodeReport Sae::encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
                               const std::uint32_t* groups, const double* ids,
                               const EncodeOptions& options) const {
+  if (device_) return encode_into(stats, host_rows(x, tokens, spec_.width, stride), groups, ids, options);
   require(stats.options().latents == spec_.latents, ErrorCode::invalid_argument,
           "statistics of " + std::to_string(stats.options().latents) + " latents cannot take codes of " +
               std::to_string(spec_.latents));
@@ -398,7 +431,7 @@ void Sae::decode(const CodesView& codes, const DecodeInputs& inputs, float* out)
           values[c] /= spec_.selection_scale[codes.indices[c]];
     args.codes.values = values.data();
   }
-  w_dec_.decode(args, spec_.layer_gates);
+  if (!decode_on_device(args)) w_dec_.decode(args, spec_.layer_gates);
   check_finite("reconstruction", out, codes.tokens, width, width);
   if (skip_) {
     // Small beside the decoder: widened for the one product.

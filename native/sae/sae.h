@@ -12,35 +12,18 @@
 #include <vector>
 
 #include "native/core/aligned.h"
-#include "native/kernels/decode/codes.h"
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/encode/screen.h"
 #include "native/kernels/latent_stats/latent_stats.h"
 #include "native/sae/decoder_rows.h"
-#include "native/sae/device_encoding.h"
+#include "native/sae/device_sae.h"
+#include "native/sae/device_stats.h"
 #include "native/sae/prepared_file.h"
+#include "native/sae/sparse_codes.h"
 #include "native/sae/spec.h"
 #include "native/sae/weight_rows.h"
 
 namespace personascope {
-
-// How latents were screened, and what it cost; codes never depend on it.
-struct EncodeReport {
-  Precision precision = Precision::fp32;
-  std::uint64_t tokens = 0;
-  EncodeCount count;
-};
-
-// Row t holds pairs [offsets[t], offsets[t + 1]): value > 0, descending, equal values by lower latent.
-struct SparseCodes {
-  std::size_t tokens = 0, latents = 0;
-  std::vector<std::uint32_t> indices, offsets = {0};
-  std::vector<float> values;
-  // [tokens] where inputs are normalised, else empty: what decoding takes back.
-  std::vector<float> input_mean, input_scale;
-  EncodeReport report;
-  CodesView view() const { return {tokens, indices.data(), values.data(), offsets.data(), 0, nullptr}; }
-};
 
 // Called from time to time with the tokens done so far; may throw to abort.
 using TokenProgress = std::function<void(std::size_t done)>;
@@ -87,6 +70,22 @@ class Sae {
                            const EncodeOptions& options = {}) const;
   // out [tokens, out_width] = codes W_dec + b_dec, normalisation undone, plus W_skip x.
   void decode(const CodesView& codes, const DecodeInputs& inputs, float* out) const;
+
+  // The same of tensors: activations [..., width] of F32, or of F16, BF16 or F64, which are widened on the
+  // host; rows of any stride. They lie on the host, or on the device of this SAE (native/sae/sae_device.cc).
+  const DeviceChoice& device() const { return spec_.device; }
+  SparseCodes encode(const DeviceTensor& x, const EncodeOptions& options = {}) const;
+  // The codes stay on the device of this SAE.
+  DeviceSparseCodes encode_kept(const DeviceTensor& x, const EncodeOptions& options = {}) const;
+  EncodeReport encode_into(LatentStats& stats, const DeviceTensor& x, const std::uint32_t* groups,
+                           const double* ids, const EncodeOptions& options = {}) const;
+  // Statistics on the device of this SAE: codes do not leave it.
+  EncodeReport encode_into(DeviceLatentStats& stats, const DeviceTensor& x,
+                           const EncodeOptions& options = {}) const;
+  // out [..., out_width] of F32, on the host or on the device of this SAE; codes of that device. input: for
+  // W_skip, or null. A reconstruction that stays on a GPU is not searched for infinite values.
+  void decode(const DeviceSparseCodes& codes, const DeviceTensor* input, const DeviceTensor& out) const;
+
   // Signed values before selection, out [tokens, count]: W_enc x' + b_enc (W_enc x' + gate bias of gated
   // SAEs).
   void pre_activations(const float* x, std::size_t tokens, std::size_t stride, const std::uint32_t* latents,
@@ -118,12 +117,21 @@ class Sae {
   void learn(const EncodeReport& report, std::uint64_t codes) const;
   void encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
                     const EncodeOptions& options, Piece& piece) const;
+  // Activations of a tensor, checked: rows of this SAE's width, where it can take them.
+  TensorRows rows_for(const DeviceTensor& x) const;
+  struct DevicePiece;
+  // Tokens [first, first + tokens) of x as the device takes them, encoded there.
+  DevicePiece encode_on_device(const DeviceTensor& x, const TensorRows& rows, std::size_t first,
+                               std::size_t tokens, const EncodeOptions& options) const;
+  std::optional<Precision> device_precision(const std::optional<Precision>& wanted) const;
+  // The product of decoding; false where it is the CPU's to make.
+  bool decode_on_device(const DecodeArgs& args) const;
 
   SaeSpec spec_;
   WeightRows w_enc_;
   DecoderRows w_dec_;
   std::unique_ptr<WeightRows> skip_;
-  std::unique_ptr<DeviceEncoding> device_;  // null: the CPU encodes
+  std::unique_ptr<DeviceSae> device_;  // null: the CPU
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
   mutable std::shared_ptr<PreparedFile> cache_;

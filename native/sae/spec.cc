@@ -60,6 +60,11 @@ SaeSpec topk_spec(std::size_t latents, std::size_t width, std::size_t k, bool su
   return spec;
 }
 
+DeviceChoice sae_device(const std::string& name, const std::optional<Precision>& precision) {
+  if (name == "auto" && precision == Precision::fp32) return {};
+  return choose_device(name);
+}
+
 void check_spec(const SaeSpec& spec) {
   const std::size_t n = spec.latents, d = spec.width, out = spec.out_width;
   const auto range = [](const char* what, std::size_t value, std::size_t most) {
@@ -67,6 +72,9 @@ void check_spec(const SaeSpec& spec) {
             std::string("SAE: ") + what + " is " + std::to_string(value) + ", expected 1 to " +
                 std::to_string(most));
   };
+  require(!spec.device.cuda || spec.precision != Precision::fp32, ErrorCode::invalid_argument,
+          "SAE: precision 'fp32' is the CPU's; on " + device_name(spec.device) +
+              " 'int8' and 'bf16' give the same codes");
   range("the width", d, std::size_t{1} << 20);
   range("the output's width", out, std::size_t{1} << 20);
   range("the number of latents", n, (std::size_t{1} << 32) - 1);

@@ -33,7 +33,7 @@ struct SaeSpec {
   // Of screening, where a call names none; left out: PERSONASCOPE_PRECISION, else the quickest.
   std::optional<Precision> precision;
 
-  // Where codes are computed; decoding is the CPU's.
+  // Where codes and reconstructions are computed. A GPU screens in int8 or bf16: `precision` may not be fp32.
   DeviceChoice device;
 
   // Where to keep what int8 screening needs (prepared_file.h), or empty; and what tells the source's versions
@@ -51,6 +51,10 @@ struct SaeSpec {
   std::vector<float> selection_scale;                             // [latents] or empty
   LayerGates layer_gates;                                         // of decoupled crosscoders
 };
+
+// The device of that name (see choose_device) for an SAE. 'auto' takes the CPU where fp32 is asked for, which
+// GPUs do not screen in.
+DeviceChoice sae_device(const std::string& name, const std::optional<Precision>& precision);
 
 // A caller's matrix [rows, columns], or as it is stored the other way round.
 Tensor matrix_of(const char* name, const float* data, std::size_t rows, std::size_t columns,

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "native/sae/device_encoding.h"
+#include "native/sae/device_sae.h"
 #include "test/native/check.h"
 
 using namespace personascope;
@@ -20,7 +20,7 @@ TEST(a_device_or_a_reason) {
   const bool usable = cuda_plugin() != nullptr;
   CHECK(!cuda_plugin_state().reason.empty());
   CHECK(choose_device("auto").cuda == usable);
-  if (!usable) CHECK_THROWS(DeviceEncoding({true, 0}), ErrorCode::not_found);
+  if (!usable) CHECK_THROWS(DeviceSae({true, 0}), ErrorCode::not_found);
   if (usable) {
     CHECK_EQ(choose_device("cuda").index, 0);
     CHECK_THROWS(choose_device("cuda:4096"), ErrorCode::not_found);

@@ -12,9 +12,7 @@ const Variants<SteerKernel>& steer_variants() {
   return variants;
 }
 
-namespace {
-
-void check(const SteerArgs& args) {
+void check_steer(const SteerArgs& args) {
   require(args.stride >= args.width && args.width > 0, ErrorCode::invalid_argument,
           "steer: rows shorter than the width " + std::to_string(args.width));
   require(args.groups >= 1 && args.dimensions >= 1 && args.dimensions <= kMostSteerDimensions,
@@ -55,10 +53,8 @@ void check(const SteerArgs& args) {
       }
 }
 
-}  // namespace
-
 void steer(const SteerArgs& args) {
-  check(args);
+  check_steer(args);
   const SteerKernel kernel = steer_variants().active();
   parallel_rows(args.rows, 2 * args.dimensions * args.width,
                 [&](std::size_t begin, std::size_t end) { kernel(args, begin, end); });

@@ -38,6 +38,8 @@ constexpr std::size_t kMostSteerDimensions = 64;
 // Throws invalid_argument (sizes, groups, low > high, vectors that are not orthonormal within 1e-3) and
 // non_finite (vectors, amounts, bounds, centre). Rows are not looked at.
 void steer(const SteerArgs& args);
+// What steer() refuses, alone.
+void check_steer(const SteerArgs& args);
 
 // Rows [begin, end) on one thread.
 using SteerKernel = void (*)(const SteerArgs& args, std::size_t begin, std::size_t end);
