@@ -368,6 +368,12 @@ export interface NativeLatentStatsState {
   exampleIds: Float64Array
 }
 
+/** Sums per group of a mapped file stay there. */
+export type RestoredLatentStatsState = Omit<NativeLatentStatsState, 'partGroups' | 'parts'> & {
+  partGroups: Uint32Array | NativeTensor
+  parts: Float32Array | NativeTensor
+}
+
 /** native/addon/latent_stats.cc */
 export interface NativeLatentStats {
   add(
@@ -381,7 +387,7 @@ export interface NativeLatentStats {
     options: NativeJobOptions,
   ): Promise<NativeLatentStatsState & { roundedSum: Float64Array; roundedSquares: Float64Array }>
   /** Becomes what `state` gave, of statistics with the same options. */
-  restore(state: NativeLatentStatsState, options: NativeJobOptions): Promise<void>
+  restore(state: RestoredLatentStatsState, options: NativeJobOptions): Promise<void>
   rows(): number
   array(name: 'sum' | 'sumOfSquares' | 'activeCount'): Float64Array
   array(name: 'max'): Float32Array

@@ -14,7 +14,7 @@ import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
 import { SafetensorsFile, writeSafetensors, type TensorSource } from '../io/safetensors.js'
 import { tensorDigest } from '../io/tensor-digest.js'
-import type { NativeLatentStatsState } from '../native.js'
+import type { NativeLatentStatsState, RestoredLatentStatsState } from '../native.js'
 import { parseJson } from '../io/json.js'
 import type { LatentStatsOptions } from './latent-stats.js'
 
@@ -54,9 +54,12 @@ const exact = {
 
 const exampleLatents = 'exact.example_latents'
 
-export interface SavedStats {
+/** The largest arrays: they stay in the mapped file. */
+const mapped: ReadonlySet<string> = new Set(['partGroups', 'parts'])
+
+export interface SavedStats<State = NativeLatentStatsState> {
   options: LatentStatsOptions & { latents: number }
-  state: NativeLatentStatsState
+  state: State
   /** What the writer added, e.g. how far it had come. */
   extra: Readonly<Record<string, string>>
 }
@@ -108,8 +111,14 @@ export async function isStatsFile(path: string): Promise<boolean> {
   return SafetensorsFile.open(path).metadata['format'] === STATS_FORMAT
 }
 
-/** Reads statistics. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file (not one of ours, damaged). */
-export async function readStats(path: string, task: TaskOptions = {}): Promise<SavedStats> {
+/**
+ * Reads statistics; sums per group stay in the mapped file. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file (not
+ * one of ours, damaged).
+ */
+export async function readStats(
+  path: string,
+  task: TaskOptions = {},
+): Promise<SavedStats<RestoredLatentStatsState>> {
   const file = SafetensorsFile.open(path)
   const { format, version, options: settings = '', sha256, ...extra } = file.metadata
   if (format !== STATS_FORMAT || version !== VERSION)
@@ -122,7 +131,7 @@ export async function readStats(path: string, task: TaskOptions = {}): Promise<S
     const { dtype: found } = file.require(name)
     if (found !== dtype)
       throw new PersonascopeError('ERR_FORMAT', `${path}: tensor '${name}' is of ${found}, expected ${dtype}`)
-    return [key, file.view(name)] as const
+    return [key, mapped.has(key) ? file.tensor(name) : file.view(name)] as const
   })
   const watched = file.tensors.has(exampleLatents) ? file.u32(exampleLatents) : undefined
   const tensors = [...file.tensors.values()].map(({ name, dtype, shape }) => ({
@@ -141,7 +150,7 @@ export async function readStats(path: string, task: TaskOptions = {}): Promise<S
     )
   return {
     options: { ...options, ...(watched === undefined ? {} : { exampleLatents: watched.slice() }) },
-    state: { rows, ...Object.fromEntries(arrays) } as unknown as NativeLatentStatsState,
+    state: { rows, ...Object.fromEntries(arrays) } as unknown as RestoredLatentStatsState,
     extra,
   }
 }

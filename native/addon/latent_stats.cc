@@ -3,14 +3,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
 #include "native/addon/sae.h"
+#include "native/addon/tensor.h"
 #include "native/kernels/latent_stats/difference.h"
 #include "native/kernels/latent_stats/ranking.h"
 
@@ -127,6 +130,45 @@ void each_array(State& state, const Visit& visit) {
   visit("exampleIds", state.example_ids);
 }
 
+// A typed array of the values, which are given up; a copy of values that others may hold too.
+template <class T>
+std::function<Napi::Value(Napi::Env)> to_array(std::vector<T>& values) {
+  return [&values](Napi::Env env) { return to_typed_array(env, std::move(values)); };
+}
+template <class T>
+std::function<Napi::Value(Napi::Env)> to_array(const Column<T>& values) {
+  auto copy = std::make_shared<std::vector<T>>(values.begin(), values.end());
+  return [copy](Napi::Env env) { return external_array<T>(env, copy, copy->data(), copy->size()); };
+}
+
+// Copies an array into a state, off the event loop.
+template <class T>
+std::function<void()> from_array(const Napi::Value& value, const char* name, std::vector<T>& values) {
+  const auto array = typed_array<T>(value, name);
+  return [&values, array] { values.assign(array.data, array.data + array.size); };
+}
+// A tensor of a mapped file stays where it lies.
+template <class T>
+std::function<void()> from_array(const Napi::Value& value, const char* name, Column<T>& values) {
+  if (value.IsTypedArray()) {
+    const auto array = typed_array<T>(value, name);
+    return [&values, array] { values = std::vector<T>(array.data, array.data + array.size); };
+  }
+  const Tensor tensor = TensorClass::of(value, name);
+  require(tensor.dtype == (std::is_same_v<T, float> ? Dtype::f32 : Dtype::u32) && is_contiguous(tensor),
+          ErrorCode::invalid_argument, std::string(name) + ": found a tensor of " + dtype_name(tensor.dtype));
+  return [&values, tensor] {
+    const std::size_t size = tensor.elements();
+    if (reinterpret_cast<std::uintptr_t>(tensor.data) % alignof(T) == 0) {
+      values = Column<T>(reinterpret_cast<const T*>(tensor.data), size, tensor.owner);
+      return;
+    }
+    std::vector<T> copy(size);
+    std::memcpy(copy.data(), tensor.data, size * sizeof(T));
+    values = std::move(copy);
+  };
+}
+
 }  // namespace
 
 // state(options): {rows, sum, squares, ...} — everything, as typed arrays; and the rounded sums as
@@ -144,14 +186,17 @@ Napi::Value LatentStatsClass::state(const Napi::CallbackInfo& info) {
         (*rounded)[0].push_back(stats.sum(l));
         (*rounded)[1].push_back(stats.sum_of_squares(l));
       }
-      return [state, rounded](Napi::Env end) -> Napi::Value {
+      std::vector<std::pair<const char*, std::function<Napi::Value(Napi::Env)>>> arrays;
+      each_array(*state,
+                 [&](const char* name, auto& values) { arrays.emplace_back(name, to_array(values)); });
+      state->part_groups = {};
+      state->parts = {};
+      return [state, rounded, arrays](Napi::Env end) -> Napi::Value {
         auto result = Napi::Object::New(end);
         result.Set("roundedSum", to_typed_array(end, std::move((*rounded)[0])));
         result.Set("roundedSquares", to_typed_array(end, std::move((*rounded)[1])));
         result.Set("rows", static_cast<double>(state->rows));
-        each_array(*state, [&](const char* name, auto& values) {
-          result.Set(name, to_typed_array(end, std::move(values)));
-        });
+        for (const auto& [name, make] : arrays) result.Set(name, make(end));
         return result;
       };
     });
@@ -169,10 +214,8 @@ Napi::Value LatentStatsClass::restore(const Napi::CallbackInfo& info) {
     std::vector<Napi::Value> keep;
     std::vector<std::function<void()>> copies;  // into *state, off the event loop
     each_array(*state, [&](const char* name, auto& values) {
-      using Element = typename std::remove_reference_t<decltype(values)>::value_type;
       keep.push_back(given.Get(name));
-      const auto array = typed_array<Element>(keep.back(), name);
-      copies.push_back([&values, array] { values.assign(array.data, array.data + array.size); });
+      copies.push_back(from_array(keep.back(), name, values));
     });
     auto held = std::make_shared<HeldStats>(shared_);
     return start_job(env, info[1], keep, [held, state, copies](JobContext& job) -> Finish {

@@ -137,6 +137,9 @@ class Clusters {
       at = static_cast<std::size_t>(
           std::lower_bound(numbers_.begin() + static_cast<std::ptrdiff_t>(at), numbers_.end(), entry.group) -
           numbers_.begin());
+      // Sums may lie in a file.
+      if (at == numbers_.size() || numbers_[at] != entry.group)
+        fail(ErrorCode::format, "diff: the sums per group changed while they were read");
       entry.group = static_cast<std::uint32_t>(at);
     }
   }

@@ -56,10 +56,10 @@ void GroupSums::tidy() {
 }
 
 // Appends the sum of parts that are all of one group.
-void GroupSums::push_group(const Part* first, const Part* last) {
+void GroupSums::Made::push_group(const Part* first, const Part* last) {
   const auto push = [&](float part) {
-    groups_.push_back(first->group);
-    parts_.push_back(part);
+    groups.push_back(first->group);
+    parts.push_back(part);
   };
   // Nearly always the sum is exact in double.
   double sum = 0;
@@ -72,7 +72,7 @@ void GroupSums::push_group(const Part* first, const Part* last) {
   if (exact && sum <= std::numeric_limits<float>::max()) {
     while (sum > 0) {
       push(leading_part(sum));
-      sum -= parts_.back();
+      sum -= parts.back();
     }
     return;
   }
@@ -93,32 +93,32 @@ void GroupSums::settle() {
   std::vector<Added>().swap(added_);
   // added_begin[l] is now the end of latent l, the beginning of l + 1.
 
-  std::vector<std::uint64_t> old_begin(latents + 1);
-  std::vector<std::uint32_t> old_groups;
-  std::vector<float> old_parts;
-  old_begin.swap(begin_);
-  old_groups.swap(groups_);
-  old_parts.swap(parts_);
-  groups_.reserve(old_groups.size() + sorted.size());
-  parts_.reserve(old_parts.size() + sorted.size());
+  std::vector<std::uint64_t> begin(latents + 1);
+  Made made;
+  made.groups.reserve(groups_.size() + sorted.size());
+  made.parts.reserve(parts_.size() + sorted.size());
   std::vector<Part> run;
   const auto by_group = [](const Part& a, const Part& b) { return a.group < b.group; };
   for (std::size_t l = 0; l < latents; ++l) {
     run.clear();
-    for (std::uint64_t i = old_begin[l]; i < old_begin[l + 1]; ++i)
-      run.push_back({old_groups[i], old_parts[i]});
+    for (std::uint64_t i = begin_[l]; i < begin_[l + 1]; ++i) run.push_back({groups_[i], parts_[i]});
     for (std::uint64_t i = l == 0 ? 0 : added_begin[l - 1]; i < added_begin[l]; ++i) run.push_back(sorted[i]);
     if (!std::is_sorted(run.begin(), run.end(), by_group)) std::sort(run.begin(), run.end(), by_group);
     for (std::size_t first = 0; first < run.size();) {
       std::size_t last = first + 1;
       while (last < run.size() && run[last].group == run[first].group) ++last;
-      push_group(run.data() + first, run.data() + last);
+      made.push_group(run.data() + first, run.data() + last);
       first = last;
     }
-    begin_[l + 1] = parts_.size();
+    begin[l + 1] = made.parts.size();
   }
-  groups_.shrink_to_fit();
-  parts_.shrink_to_fit();
+  begin_ = std::move(begin);
+  groups_ = Column<std::uint32_t>();
+  parts_ = Column<float>();
+  made.groups.shrink_to_fit();
+  made.parts.shrink_to_fit();
+  groups_ = std::move(made.groups);
+  parts_ = std::move(made.parts);
 }
 
 void GroupSums::merge(const GroupSums& other) {
@@ -142,20 +142,21 @@ void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
   std::reverse(out.begin(), out.end());
 }
 
-void GroupSums::restore(std::vector<std::uint64_t> begin, std::vector<std::uint32_t> groups,
-                        std::vector<float> parts) {
+void GroupSums::restore(std::vector<std::uint64_t> begin, Column<std::uint32_t> groups, Column<float> parts) {
   const auto sound = [](bool holds, const std::string& what) {
     require(holds, ErrorCode::format, "sums per group: " + what);
   };
   sound(begin.size() == begin_.size() && begin.front() == 0 && begin.back() == parts.size() &&
             groups.size() == parts.size(),
         "their sizes do not agree");
+  // Messages are made when they are needed: there may be a hundred million parts.
   for (std::size_t l = 0; l + 1 < begin.size(); ++l) {
-    sound(begin[l] <= begin[l + 1] && begin[l + 1] <= parts.size(),
-          "the parts of latent " + std::to_string(l) + " fall");
+    if (begin[l] > begin[l + 1] || begin[l + 1] > parts.size())
+      fail(ErrorCode::format, "sums per group: the parts of latent " + std::to_string(l) + " fall");
     for (std::uint64_t i = begin[l]; i < begin[l + 1]; ++i)
-      sound(std::isfinite(parts[i]) && parts[i] > 0 && (i == begin[l] || groups[i] >= groups[i - 1]),
-            "part " + std::to_string(i) + " of latent " + std::to_string(l) + " is not in order");
+      if (!(std::isfinite(parts[i]) && parts[i] > 0 && (i == begin[l] || groups[i] >= groups[i - 1])))
+        fail(ErrorCode::format, "sums per group: part " + std::to_string(i) + " of latent " +
+                                    std::to_string(l) + " is not in order");
   }
   begin_ = std::move(begin);
   groups_ = std::move(groups);

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "native/core/column.h"
+
 namespace personascope {
 
 // Sum of one latent over the rows of one group.
@@ -30,13 +32,14 @@ class GroupSums {
   // [latents + 1]: the parts of a latent are begin()[l] ... begin()[l + 1] - 1, by rising group, those of one
   // group by falling size.
   const std::vector<std::uint64_t>& begin() const { return begin_; }
-  const std::vector<std::uint32_t>& groups() const { return groups_; }
-  const std::vector<float>& parts() const { return parts_; }
+  const Column<std::uint32_t>& groups() const { return groups_; }
+  const Column<float>& parts() const { return parts_; }
   // One entry a group in which the latent was active, by rising group; replaces the content of `out`.
   void of(std::size_t latent, std::vector<GroupSum>& out) const;
 
-  // What begin(), groups() and parts() gave; throws format unless they could have.
-  void restore(std::vector<std::uint64_t> begin, std::vector<std::uint32_t> groups, std::vector<float> parts);
+  // What begin(), groups() and parts() gave; throws format unless they could have. Groups and parts stay
+  // where they lie until more is added.
+  void restore(std::vector<std::uint64_t> begin, Column<std::uint32_t> groups, Column<float> parts);
 
  private:
   struct Added {
@@ -47,11 +50,16 @@ class GroupSums {
     std::uint32_t group;
     float value;
   };
-  void push_group(const Part* first, const Part* last);
+  // What settle() makes.
+  struct Made {
+    std::vector<std::uint32_t> groups;
+    std::vector<float> parts;
+    void push_group(const Part* first, const Part* last);
+  };
 
   std::vector<std::uint64_t> begin_;
-  std::vector<std::uint32_t> groups_;
-  std::vector<float> parts_;
+  Column<std::uint32_t> groups_;
+  Column<float> parts_;
   std::vector<Added> added_;
 };
 

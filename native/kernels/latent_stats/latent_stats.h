@@ -38,8 +38,8 @@ struct LatentStatsState {
   std::vector<std::uint32_t> groups;                   // [g], rising
   std::vector<std::uint64_t> group_rows;               // [g]
   std::vector<std::uint64_t> part_begin;               // [n + 1], or empty without sums per group
-  std::vector<std::uint32_t> part_groups;              // [p]
-  std::vector<float> parts;                            // [p]
+  Column<std::uint32_t> part_groups;                   // [p]
+  Column<float> parts;                                 // [p]
   std::vector<std::uint32_t> example_counts;           // [s]
   std::vector<float> example_values;                   // [s, examples]
   std::vector<std::uint32_t> example_groups;

@@ -118,8 +118,9 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
           "groups have " + std::to_string(grouped) + " of " + std::to_string(rows_) + " rows");
     group_sums_.restore(std::move(state.part_begin), std::move(state.part_groups), std::move(state.parts));
     for (const std::uint32_t group : group_sums_.groups())
-      sound(std::binary_search(state.groups.begin(), state.groups.end(), group),
-            "a sum of group " + std::to_string(group) + ", which has no rows");
+      if (!std::binary_search(state.groups.begin(), state.groups.end(), group))
+        fail(ErrorCode::format,
+             "latent statistics: a sum of group " + std::to_string(group) + ", which has no rows");
   } else {
     sound(state.part_begin.empty() && state.part_groups.empty() && state.parts.empty(),
           "sums per group where none were asked for");

@@ -268,9 +268,17 @@ TEST(damaged_states_are_refused) {
   refused([](auto& s) { s.group_rows[1] += 1; });
   refused([](auto& s) { s.part_begin[4] = ~std::uint64_t{0}; });
   refused([](auto& s) { s.part_begin.back() -= 1; });
-  refused([](auto& s) { s.part_groups[0] = 7; });
-  refused([](auto& s) { s.parts[0] = -1; });
-  refused([](auto& s) { s.parts.clear(); });
+  refused([](auto& s) {
+    std::vector<std::uint32_t> groups(s.part_groups.begin(), s.part_groups.end());
+    groups[0] = 7;
+    s.part_groups = groups;
+  });
+  refused([](auto& s) {
+    std::vector<float> parts(s.parts.begin(), s.parts.end());
+    parts[0] = -1;
+    s.parts = parts;
+  });
+  refused([](auto& s) { s.parts = {}; });
   refused([](auto& s) { s.example_counts[0] = 3; });
   refused([](auto& s) { s.example_values[0] = 0; });
   refused([](auto& s) { s.example_ids.clear(); });
