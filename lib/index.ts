@@ -4,10 +4,18 @@ export {
   runtimeInfo,
   setIsa,
   setThreads,
+  type DeviceInfo,
   type Isa,
   type PluginInfo,
   type RuntimeInfo,
 } from './core/runtime.js'
+export {
+  DeviceTensor,
+  type Device,
+  type DeviceDtype,
+  type PlacedDevice,
+  type UploadOptions,
+} from './core/device-tensor.js'
 export { encodeStore, type EncodedFile, type EncodeStoreOptions } from './activations/encode-store.js'
 export { ROLES, type Role, type StoredDtype } from './activations/format.js'
 export type { RowSelection } from './activations/select.js'
@@ -30,6 +38,7 @@ export {
   type LatentChange,
   type LatentDiff,
 } from './diffing/diff.js'
+export { DeviceStats, type DeviceDifference } from './diffing/device-stats.js'
 export { writeDiffTable, type DiffTableOptions } from './diffing/diff-table.js'
 export {
   LatentStats,
@@ -102,17 +111,11 @@ export { NativeLanguageModel, type Parameter } from './models/native-language-mo
 export { HfTokenizer, wordTokenizer } from './models/tokenizer.js'
 export { realign, type RealignOptions, type RealignPoint } from './realignment/realign.js'
 export { SparseCodes } from './sae/codes.js'
+export { DeviceCodes } from './sae/device-codes.js'
 export type { SaeMetadata } from './sae/config.js'
 export { convertSae, type ConvertedSae } from './sae/convert.js'
 export { inspectSae, type InspectedSae } from './sae/inspect.js'
-export {
-  Sae,
-  type Device,
-  type EncodeOptions,
-  type Precision,
-  type SaeOptions,
-  type SaeWeights,
-} from './sae/sae.js'
+export { Sae, type EncodeOptions, type Precision, type SaeOptions, type SaeWeights } from './sae/sae.js'
 export type { InputNorm, SaeSpec, Selection, WeightSource } from './sae/spec.js'
 export {
   trainSae,
@@ -132,6 +135,7 @@ export {
 export { meanDifference } from './steering/mean-difference.js'
 export { SteeringPlan, type SteeringSite, type SteeringStep } from './steering/plan.js'
 export { residualScale, type ResidualScale } from './steering/residual-scale.js'
+export { rowSteering, steerRows, type RowSteering } from './steering/steer-rows.js'
 export { sweepSteering, type Sweep, type SweepOptions } from './steering/sweep.js'
 export { judgeClaims } from './study/claims.js'
 export { runPersonaStudy, type PersonaStudyOptions, type PersonaStudyResult } from './study/persona-study.js'

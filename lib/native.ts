@@ -14,7 +14,19 @@ export interface NativeRuntimeInfo {
   isa: 'reference' | 'avx2' | 'avx512'
   threads: number
   /** The GPU plugin: opened or not, of use or not, and what it found or why not. */
-  cuda: { loaded: boolean; usable: boolean; reason: string }
+  cuda: { loaded: boolean; usable: boolean; reason: string; devices: NativeDeviceInfo[] }
+}
+
+/** A GPU: DeviceInfo of native/core/device_api.h. */
+export interface NativeDeviceInfo {
+  name: string
+  /** E.g. '9.0'. */
+  computeCapability: string
+  multiprocessors: number
+  totalBytes: number
+  freeBytes: number
+  /** Which kernels run there. */
+  kernels: 'portable' | 'hopper'
 }
 
 /**
@@ -42,6 +54,23 @@ export interface NativeTensor {
   /** A view of a contiguous tensor. */
   reshape(shape: readonly number[]): NativeTensor
 }
+
+/** native/addon/device_tensor.h; every method but `free` throws once it was freed. */
+export interface NativeDeviceTensor {
+  readonly dtype: 'F32' | 'BF16' | 'F16'
+  readonly shape: number[]
+  readonly strides: number[]
+  readonly device: NativeDevice
+  download(options: NativeJobOptions): Promise<Float32Array>
+  bits(options: NativeJobOptions): Promise<Uint16Array>
+  write(values: Float32Array | Uint16Array, options: NativeJobOptions): Promise<void>
+  slice(axis: number, begin: number, end: number): NativeDeviceTensor
+  reshape(shape: readonly number[]): NativeDeviceTensor
+  free(): void
+}
+
+/** As device_name() of native/core/plugin.h spells it. */
+export type NativeDevice = 'cpu' | `cuda:${number}`
 
 /** native/addon/tensor_file.cc */
 export interface NativeTensorFile {
@@ -282,7 +311,56 @@ export interface NativeSaeSpec {
 /** 0 fp32, 1 bf16, 2 int8; left out, the core chooses. */
 export type NativePrecision = 0 | 1 | 2
 
+/** native/addon/device_codes.cc; every method but `free` throws once they were freed. */
+export interface NativeDeviceCodes {
+  about(): {
+    rows: number
+    pairs: number
+    latents: number
+    device: NativeDevice
+    report: NativeEncodeReport
+  }
+  download(options: NativeJobOptions): Promise<NativeCodes & { report: NativeEncodeReport }>
+  free(): void
+}
+
+/** native/addon/device_codes.cc */
+export interface NativeDeviceStats {
+  rows(): number
+  device(): NativeDevice
+  encode(
+    sae: NativeSae,
+    values: Float32Array | NativeDeviceTensor,
+    options: NativeJobOptions,
+  ): Promise<NativeEncodeReport>
+  add(codes: NativeDeviceCodes, options: NativeJobOptions): Promise<void>
+  /** Adds what was seen to statistics without groups and examples. */
+  readInto(stats: NativeLatentStats, options: NativeJobOptions): Promise<void>
+  difference(
+    after: NativeDeviceStats,
+    options: NativeJobOptions,
+  ): Promise<{ delta: Float64Array; effectSize: Float64Array }>
+  free(): void
+}
+
+/** SteerArgs of native/kernels/steer/steer.h. */
+export interface NativeRowSteering {
+  /** 0 add, 1 ablate, 2 clamp, 3 project. */
+  operation: 0 | 1 | 2 | 3
+  width: number
+  groups: number
+  dimensions: number
+  vectors: Float32Array
+  amounts?: Float32Array
+  low?: Float32Array
+  high?: Float32Array
+  centre?: Float32Array
+  mask?: Uint8Array
+  group?: Uint32Array
+}
+
 export interface NativeSae {
+  device(): NativeDevice
   /** Makes what encoding needs; progress counts latents. */
   prepare(
     precision: NativePrecision | undefined,
@@ -451,6 +529,60 @@ export interface NativeAddon {
     mapped: boolean,
     options: NativeJobOptions,
   ): Promise<void>
+  /** native/addon/device_tensor.cc */
+  deviceUpload(
+    values: Float32Array | Uint16Array,
+    shape: readonly number[],
+    dtype: string,
+    device: string,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceTensor>
+  deviceUploadTensor(
+    tensor: NativeTensor,
+    dtype: string | undefined,
+    device: string,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceTensor>
+  deviceZeros(
+    shape: readonly number[],
+    dtype: string,
+    device: string,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceTensor>
+  /** In place. */
+  steerRows(
+    rows: Float32Array | NativeDeviceTensor,
+    steering: NativeRowSteering,
+    options: NativeJobOptions,
+  ): Promise<void>
+  /** native/addon/device_codes.cc: the codes stay on the SAE's device. */
+  encodeKept(
+    sae: NativeSae,
+    values: Float32Array | NativeDeviceTensor,
+    precision: NativePrecision | undefined,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceCodes>
+  uploadCodes(
+    codes: NativeCodes,
+    latents: number,
+    device: string,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceCodes>
+  decodeKept(
+    sae: NativeSae,
+    codes: NativeDeviceCodes,
+    input: Float32Array | NativeDeviceTensor | undefined,
+    keep: false,
+    options: NativeJobOptions,
+  ): Promise<Float32Array>
+  decodeKept(
+    sae: NativeSae,
+    codes: NativeDeviceCodes,
+    input: Float32Array | NativeDeviceTensor | undefined,
+    keep: true,
+    options: NativeJobOptions,
+  ): Promise<NativeDeviceTensor>
+  createDeviceStats(latents: number, device: string, options: NativeJobOptions): Promise<NativeDeviceStats>
   runtimeInfo(): NativeRuntimeInfo
   setThreads(threads: number): void
   setIsa(isa: string): void

@@ -124,6 +124,8 @@
     ],
     "addon_sources": [
       "native/addon/activation_rows.cc",
+      "native/addon/device_codes.cc",
+      "native/addon/device_tensor.cc",
       "native/addon/latent_stats.cc",
       "native/addon/sae.cc",
       "native/addon/addon.cc",

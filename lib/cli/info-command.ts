@@ -1,5 +1,7 @@
 import type { Terminal } from './program.js'
 
+const gibibytes = (bytes: number): string => (bytes / 2 ** 30).toFixed(1)
+
 export async function runInfoCommand(options: { json?: true }, terminal: Terminal): Promise<void> {
   const { runtimeInfo } = await import('../core/runtime.js')
   const info = runtimeInfo()
@@ -18,6 +20,12 @@ export async function runInfoCommand(options: { json?: true }, terminal: Termina
       `plugin ${name}`,
       plugin.usable ? plugin.reason : `${plugin.loaded ? 'loaded' : 'absent'}: ${plugin.reason}`,
     ]),
+    ...info.devices.map((device, i): [string, string] => [
+      `device cuda:${i}`,
+      `${device.name}, compute capability ${device.computeCapability}, ${device.kernels} kernels, ` +
+        `${gibibytes(device.freeBytes)} of ${gibibytes(device.totalBytes)} GiB free`,
+    ]),
+    ...(info.devices.length > 0 ? [] : [['devices', 'the CPU only'] as [string, string]]),
   ]
   const width = Math.max(...rows.map(([name]) => name.length))
   for (const [name, value] of rows) terminal.stdout.write(`${name.padEnd(width)}  ${value}\n`)

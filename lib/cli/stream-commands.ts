@@ -1,6 +1,6 @@
 /** `encode`, `stats` and `diff`: from stores of activations and an SAE to codes, statistics and a ranked table. */
 import { Option, type Command } from 'commander'
-import type { Device } from '../sae/sae.js'
+import type { Device } from '../core/device-tensor.js'
 import { UsageError } from './errors.js'
 import { parseThreads } from './options.js'
 import type { Terminal } from './program.js'

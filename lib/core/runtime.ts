@@ -1,5 +1,5 @@
 import { native } from '../native.js'
-import type { NativeRuntimeInfo } from '../native.js'
+import type { NativeDeviceInfo, NativeRuntimeInfo } from '../native.js'
 import { version } from '../version.js'
 import { callNative } from './task.js'
 
@@ -26,21 +26,28 @@ export interface PluginInfo {
   reason: string
 }
 
+/** A GPU that can be used. Memory in bytes; `kernels` are those that run there. */
+export type DeviceInfo = NativeDeviceInfo
+
 export interface RuntimeInfo extends Omit<NativeRuntimeInfo, 'cuda'> {
   version: string
   node: string
   platform: string
   plugins: Record<'cuda' | 'mpi', PluginInfo>
+  /** GPUs by number: the first is 'cuda:0'. Where there is none, the plugin's reason says why. */
+  devices: DeviceInfo[]
 }
 
 /** What runs here: versions, the CPU and its features, the kernels chosen, threads, plugins and why one is absent. */
 export function runtimeInfo(): RuntimeInfo {
-  const { cuda, ...info } = callNative(() => native.runtimeInfo())
+  const { cuda: found, ...info } = callNative(() => native.runtimeInfo())
+  const { devices, ...cuda } = found
   return {
     version,
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
     ...info,
+    devices,
     plugins: {
       cuda,
       mpi: { loaded: false, usable: false, reason: 'not built: this version runs on one machine' },

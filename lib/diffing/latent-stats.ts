@@ -1,14 +1,16 @@
+import { DeviceTensor } from '../core/device-tensor.js'
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeLatentStats } from '../native.js'
 import type { SparseCodes } from '../sae/codes.js'
+import { DeviceCodes } from '../sae/device-codes.js'
 import type { Sae } from '../sae/sae.js'
 import { isStatsFile, readStats, writeStats } from './stats-file.js'
 
 /** Activations to collect statistics over; CapturedActivations and the batches of an ActivationStore fit. */
 export interface ActivationBatch {
-  /** [rows, dModel], row-major. */
-  values: Float32Array
+  /** [rows, dModel], row-major, or a tensor of the host or of the SAE's device. */
+  values: Float32Array | DeviceTensor
   /** Prompt or document of each row. */
   groups?: Uint32Array | undefined
   /** Taken for `groups` where those are left out. */
@@ -74,12 +76,12 @@ export class LatentStats {
     const stats = new LatentStats(sae.latents, options)
     const { signal, onProgress } = options
     let rows = 0
-    for await (const batch of 'values' in batches && batches.values instanceof Float32Array
+    for await (const batch of isBatch(batches)
       ? [batches as ActivationBatch]
       : (batches as AsyncIterable<ActivationBatch> | Iterable<ActivationBatch>)) {
       throwIfAborted(options)
       await stats.addActivations(sae, batch, { signal })
-      rows += batch.values.length / sae.dModel
+      rows += sizeOf(batch.values) / sae.dModel
       onProgress?.({ done: rows, total: 0, unit: 'tokens' })
     }
     return stats
@@ -89,18 +91,22 @@ export class LatentStats {
   async addActivations(sae: Sae, batch: ActivationBatch, options?: TaskOptions): Promise<void> {
     const chosen = batch.mask === undefined ? batch : maskedBatch(batch, sae.dModel, batch.mask)
     const groups = chosen.groups ?? chosen.sequence
+    const { values } = chosen
+    if (values instanceof DeviceTensor)
+      return this.add(await sae.encode(values, options), { groups, ids: chosen.ids }, options)
     await runNative(options, 'tokens', (job) =>
-      sae.native.encodeInto(this.#native, chosen.values, groups, chosen.ids, job),
+      sae.native.encodeInto(this.#native, values, groups, chosen.ids, job),
     )
   }
 
   /** Adds codes at hand. Where it fails nothing is added. */
   async add(
-    codes: SparseCodes,
+    codes: SparseCodes | DeviceCodes,
     about: { groups?: Uint32Array | undefined; ids?: Float64Array | undefined } = {},
     options?: TaskOptions,
   ): Promise<void> {
-    await runNative(options, 'tokens', (job) => this.#native.add(codes, about.groups, about.ids, job))
+    const here = codes instanceof DeviceCodes ? await codes.download(options) : codes
+    await runNative(options, 'tokens', (job) => this.#native.add(here, about.groups, about.ids, job))
   }
 
   /** New statistics over the rows of all; they must have the same latents and options. */
@@ -211,9 +217,24 @@ export class LatentStats {
   }
 }
 
+const sizeOf = (values: Float32Array | DeviceTensor): number =>
+  values instanceof DeviceTensor ? values.size : values.length
+
+/** One batch, not several. */
+function isBatch(batches: object): boolean {
+  return (
+    'values' in batches && (batches.values instanceof Float32Array || batches.values instanceof DeviceTensor)
+  )
+}
+
 /** The rows of a batch whose mask is not 0, copied. */
 function maskedBatch(batch: ActivationBatch, dModel: number, mask: Uint8Array): ActivationBatch {
-  const rows = batch.values.length / dModel
+  const from = batch.values
+  requireArgument(
+    from instanceof Float32Array,
+    'mask: found one with a tensor, expected an array of activations; take the rows that count, or leave it out',
+  )
+  const rows = from.length / dModel
   requireArgument(mask.length === rows, `mask: found ${mask.length} values, expected ${rows}`)
   const kept = mask.reduce((count, one) => count + (one === 0 ? 0 : 1), 0)
   if (kept === rows) return batch
@@ -229,7 +250,7 @@ function maskedBatch(batch: ActivationBatch, dModel: number, mask: Uint8Array): 
   for (let row = 0; row < rows;) {
     let end = row
     while (end < rows && mask[end] !== 0) end++
-    values.set(batch.values.subarray(row * dModel, end * dModel), at * dModel)
+    values.set(from.subarray(row * dModel, end * dModel), at * dModel)
     at += end - row
     row = end + 1
   }

@@ -1,4 +1,5 @@
 import { requireArgument } from '../core/errors.js'
+import type { NativeEncodeReport } from '../native.js'
 
 /** How a batch was encoded. The codes are the same bits whatever it says. */
 export interface EncodeReport {
@@ -8,6 +9,16 @@ export interface EncodeReport {
   screenedPerToken: number
   /** Mean number of latents a token that were computed once more, exactly. */
   rescoredPerToken: number
+}
+
+/** @internal */
+export function encodeReport(report: NativeEncodeReport, rows: number): EncodeReport {
+  const tokens = Math.max(1, rows)
+  return {
+    precision: report.precision,
+    screenedPerToken: report.screened / tokens,
+    rescoredPerToken: report.rescored / tokens,
+  }
 }
 
 /**

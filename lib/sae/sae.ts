@@ -1,9 +1,11 @@
+import { DeviceTensor, nativeValues, type Device, type PlacedDevice } from '../core/device-tensor.js'
 import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, type TaskOptions } from '../core/task.js'
 import { native, type NativePrecision, type NativeSae, type NativeSaeSpec } from '../native.js'
 import { cachePlace, type CachePlace } from './cache.js'
-import { SparseCodes } from './codes.js'
+import { encodeReport, SparseCodes } from './codes.js'
 import type { SaeMetadata } from './config.js'
+import { DeviceCodes } from './device-codes.js'
 import { readSae } from './formats/index.js'
 import { writeSaeLens, type SaeSummary } from './formats/saelens-writer.js'
 import type { InputNorm, SaeSpec, Selection, WeightSource } from './spec.js'
@@ -34,13 +36,13 @@ export interface SaeWeights {
  */
 export type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
 
-/** Where codes are computed: 'auto' takes the first GPU, or the CPU where there is none. Codes are the same bits. */
-export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-
 export interface SaeOptions {
-  /** Default 'cpu'. Without such a device `ERR_NOT_FOUND`, which says why. */
+  /**
+   * Where codes and reconstructions are computed. Default 'cpu'; without such a device `ERR_NOT_FOUND`, which says why.
+   * `Sae.device` tells what 'auto' took.
+   */
   device?: Device
-  /** Default 'auto'. */
+  /** Default 'auto'. 'fp32' is the CPU's: with it 'auto' takes the CPU, and a GPU is refused. */
   precision?: Precision
   /**
    * A file that keeps what int8 screening needs: the first encode (or `prepare`) writes it, and it is mapped by whoever
@@ -85,6 +87,8 @@ export class Sae {
   readonly inputNorm: InputNorm
   readonly subtractDecoderBias: boolean
   readonly precision: Precision
+  /** Where codes and reconstructions are computed. */
+  readonly device: PlacedDevice
   readonly metadata: Readonly<SaeMetadata>
   /** @internal All but the weights. */
   readonly spec: Readonly<SaeSummary>
@@ -102,6 +106,7 @@ export class Sae {
     this.inputNorm = spec.inputNorm
     this.subtractDecoderBias = spec.subtractDecoderBias
     this.precision = options.precision ?? 'auto'
+    this.device = made.device()
     this.metadata = { ...spec.metadata }
     this.spec = spec
     this.#native = made
@@ -231,35 +236,79 @@ export class Sae {
   }
 
   /**
-   * Codes of `values` [rows, dModel]. Errors: `ERR_INVALID_ARGUMENT` (not whole rows), `ERR_NON_FINITE` (row and
-   * dimension named). `values` must not change until it settles.
+   * Codes of `values` [rows, dModel]: an array, or a tensor of the host or of this SAE's device, whose rows may be any step
+   * apart. With `keepOnDevice` the codes stay on the SAE's device. Errors: `ERR_INVALID_ARGUMENT` (not whole rows, a tensor
+   * of another device), `ERR_NON_FINITE` (row and dimension named). `values` must not change until it settles.
    */
-  async encode(values: Float32Array, options: EncodeOptions = {}): Promise<SparseCodes> {
+  async encode(
+    values: Float32Array | DeviceTensor,
+    options: EncodeOptions & { keepOnDevice: true },
+  ): Promise<DeviceCodes>
+  async encode(
+    values: Float32Array | DeviceTensor,
+    options?: EncodeOptions & { keepOnDevice?: false },
+  ): Promise<SparseCodes>
+  async encode(
+    values: Float32Array | DeviceTensor,
+    options: EncodeOptions & { keepOnDevice?: boolean } = {},
+  ): Promise<SparseCodes | DeviceCodes> {
     const precision = this.#precision(options)
+    if (options.keepOnDevice === true || values instanceof DeviceTensor) {
+      const made = await runNative(options, 'tokens', (job) =>
+        native.encodeKept(this.#native, nativeValues(values), precision, job),
+      )
+      const kept = DeviceCodes.fromNative(made)
+      if (options.keepOnDevice === true) return kept
+      try {
+        return await kept.download({ signal: options.signal })
+      } finally {
+        kept.free()
+      }
+    }
     const { report, ...codes } = await runNative(options, 'tokens', (job) =>
       this.#native.encode(values, precision, job),
     )
-    const rows = Math.max(1, codes.offsets.length - 1)
-    return new SparseCodes(this.latents, codes, {
-      precision: report.precision,
-      screenedPerToken: report.screened / rows,
-      rescoredPerToken: report.rescored / rows,
-    })
+    return new SparseCodes(this.latents, codes, encodeReport(report, codes.offsets.length - 1))
   }
 
   /**
    * Reconstructions [rows, dOut] of codes, b_dec included and normalisation undone. A transcoder with a skip connection
-   * needs the `input` [rows, dModel] that was encoded.
+   * needs the `input` [rows, dModel] that was encoded. With `keepOnDevice` they stay on the SAE's device, where nobody looks
+   * for infinite values.
    */
   async decode(
-    codes: SparseCodes,
-    options: TaskOptions & { input?: Float32Array } = {},
-  ): Promise<Float32Array> {
+    codes: SparseCodes | DeviceCodes,
+    options: TaskOptions & { input?: Float32Array | DeviceTensor; keepOnDevice: true },
+  ): Promise<DeviceTensor>
+  async decode(
+    codes: SparseCodes | DeviceCodes,
+    options?: TaskOptions & { input?: Float32Array | DeviceTensor; keepOnDevice?: false },
+  ): Promise<Float32Array>
+  async decode(
+    codes: SparseCodes | DeviceCodes,
+    options: TaskOptions & { input?: Float32Array | DeviceTensor; keepOnDevice?: boolean } = {},
+  ): Promise<Float32Array | DeviceTensor> {
     requireArgument(
       codes.latents === this.latents,
       `codes of ${codes.latents} latents, the SAE has ${this.latents}`,
     )
-    return runNative(options, 'tokens', (job) => this.#native.decode(codes, options.input, job))
+    const { input, keepOnDevice = false } = options
+    if (!(codes instanceof DeviceCodes || keepOnDevice || input instanceof DeviceTensor))
+      return runNative(options, 'tokens', (job) => this.#native.decode(codes, input, job))
+    const there =
+      codes instanceof DeviceCodes
+        ? codes
+        : await DeviceCodes.upload(codes, { device: this.device, signal: options.signal })
+    const given = input === undefined ? undefined : nativeValues(input)
+    try {
+      return await runNative<Float32Array | DeviceTensor>(options, 'tokens', async (job) =>
+        keepOnDevice
+          ? DeviceTensor.fromNative(await native.decodeKept(this.#native, there.native, given, true, job))
+          : native.decodeKept(this.#native, there.native, given, false, job),
+      )
+    } finally {
+      if (there !== codes) there.free()
+    }
   }
 
   /**

@@ -2,6 +2,9 @@
 // resolve promises.
 #include <napi.h>
 
+#include <string>
+#include <vector>
+
 #include "native/addon/convert.h"
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
@@ -11,6 +14,15 @@
 
 namespace personascope::addon {
 namespace {
+
+// Without those that do not answer: the plugin's reason has their error.
+std::vector<DeviceInfo> known_devices() {
+  try {
+    return cuda_devices();
+  } catch (const Error&) {
+    return {};
+  }
+}
 
 Napi::Value runtime_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -24,6 +36,18 @@ Napi::Value runtime_info(const Napi::CallbackInfo& info) {
     cuda.Set("loaded", cuda_plugin_state().loaded);
     cuda.Set("usable", cuda_plugin() != nullptr);
     cuda.Set("reason", cuda_plugin_state().reason);
+    auto devices = Napi::Array::New(env);
+    for (const DeviceInfo& found : known_devices()) {
+      auto device = Napi::Object::New(env);
+      device.Set("name", found.name);
+      device.Set("computeCapability", std::to_string(found.major) + "." + std::to_string(found.minor));
+      device.Set("multiprocessors", found.multiprocessors);
+      device.Set("totalBytes", static_cast<double>(found.total_bytes));
+      device.Set("freeBytes", static_cast<double>(found.free_bytes));
+      device.Set("kernels", found.hopper_kernels ? "hopper" : "portable");
+      devices.Set(devices.Length(), device);
+    }
+    cuda.Set("devices", devices);
     result.Set("cuda", cuda);
     return result;
   });
@@ -54,6 +78,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   initialise_sae(env, exports);
   initialise_activation_rows(env, exports);
   initialise_latent_stats(env, exports);
+  initialise_device_tensor(env, exports);
+  initialise_device_codes(env, exports);
   initialise_rows(env, exports);
   initialise_transformer(env, exports);
   initialise_trainer(env, exports);

@@ -43,6 +43,11 @@ struct ElementType<std::int32_t> {
   static constexpr const char* name = "Int32Array";
 };
 template <>
+struct ElementType<std::uint16_t> {
+  static constexpr napi_typedarray_type type = napi_uint16_array;
+  static constexpr const char* name = "Uint16Array";
+};
+template <>
 struct ElementType<std::uint8_t> {
   static constexpr napi_typedarray_type type = napi_uint8_array;
   static constexpr const char* name = "Uint8Array";
@@ -108,6 +113,28 @@ inline std::string text(const Napi::Value& value, const char* argument) {
 inline Napi::Object object(const Napi::Value& value, const char* argument) {
   require(value.IsObject(), ErrorCode::invalid_argument, std::string(argument) + ": expected an object");
   return value.As<Napi::Object>();
+}
+
+constexpr std::uint64_t kLargest = std::uint64_t{1} << 53;
+
+// A short list of whole numbers: a shape, axes.
+template <class T>
+std::vector<T> numbers(const Napi::Value& value, const char* argument) {
+  require(value.IsArray(), ErrorCode::invalid_argument,
+          std::string(argument) + ": expected a list of numbers");
+  const auto list = value.As<Napi::Array>();
+  require(list.Length() <= 32, ErrorCode::invalid_argument, std::string(argument) + ": more than 32 numbers");
+  std::vector<T> made(list.Length());
+  for (std::uint32_t i = 0; i < list.Length(); ++i)
+    made[i] = static_cast<T>(whole_number(list.Get(i), argument, 0, kLargest));
+  return made;
+}
+
+template <class T>
+Napi::Value list_of(Napi::Env env, const std::vector<T>& values) {
+  auto list = Napi::Array::New(env, values.size());
+  for (std::uint32_t i = 0; i < values.size(); ++i) list.Set(i, static_cast<double>(values[i]));
+  return list;
 }
 
 // Moves a container's memory to JavaScript without a copy: `owner` lives as long as the typed array.

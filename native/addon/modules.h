@@ -5,6 +5,8 @@
 namespace personascope::addon {
 
 void initialise_activation_rows(Napi::Env env, Napi::Object exports);
+void initialise_device_codes(Napi::Env env, Napi::Object exports);
+void initialise_device_tensor(Napi::Env env, Napi::Object exports);
 void initialise_latent_stats(Napi::Env env, Napi::Object exports);
 void initialise_sae(Napi::Env env, Napi::Object exports);
 void initialise_rows(Napi::Env env, Napi::Object exports);

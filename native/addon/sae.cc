@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "native/addon/constructor.h"
 #include "native/addon/latent_stats.h"
 #include "native/addon/modules.h"
 #include "native/addon/tensor.h"
@@ -14,10 +15,6 @@
 namespace personascope::addon {
 
 namespace {
-
-// The constructor of each environment (the main thread and each worker has its own). An environment lives in
-// one thread, and frees what it holds when it ends.
-thread_local Napi::FunctionReference* t_constructor = nullptr;
 
 // A matrix: a view of a file, or the caller's array [rows, columns], which the SAE copies.
 Tensor matrix(const Napi::Value& value, const char* name, std::size_t rows, std::size_t columns) {
@@ -42,12 +39,6 @@ std::vector<float> floats(const Napi::Object& given, const char* name, std::size
 
 constexpr std::size_t kMostWidth = std::size_t{1} << 20;
 
-// Undefined: automatic.
-std::optional<Precision> precision_of(const Napi::Value& value) {
-  if (value.IsUndefined() || value.IsNull()) return std::nullopt;
-  return static_cast<Precision>(whole_number(value, "precision", 0, 2));
-}
-
 SaeSpec sae_spec(const Napi::Value& value) {
   const auto given = object(value, "spec");
   SaeSpec spec;
@@ -58,7 +49,7 @@ SaeSpec sae_spec(const Napi::Value& value) {
   if (spec.rule == SelectionRule::topk || spec.rule == SelectionRule::groupmax)
     spec.k = whole_number(given.Get("k"), "k", 1, n);
   spec.precision = precision_of(given.Get("precision"));
-  if (!given.Get("device").IsUndefined()) 
+  if (!given.Get("device").IsUndefined())
     spec.device = sae_device(text(given.Get("device"), "device"), spec.precision);
   if (!given.Get("cache").IsUndefined()) {
     spec.cache = text(given.Get("cache"), "cache");
@@ -91,6 +82,19 @@ SaeSpec sae_spec(const Napi::Value& value) {
   return spec;
 }
 
+TokenProgress report_to(JobContext& job, std::size_t total) {
+  return [&job, total](std::size_t done) {
+    job.progress(static_cast<double>(done), static_cast<double>(total));
+  };
+}
+
+}  // namespace
+
+std::optional<Precision> precision_of(const Napi::Value& value) {
+  if (value.IsUndefined() || value.IsNull()) return std::nullopt;
+  return static_cast<Precision>(whole_number(value, "precision", 0, 2));
+}
+
 Napi::Object to_object(Napi::Env env, const EncodeReport& report) {
   auto result = Napi::Object::New(env);
   result.Set("precision", precision_name(report.precision));
@@ -100,13 +104,18 @@ Napi::Object to_object(Napi::Env env, const EncodeReport& report) {
   return result;
 }
 
-TokenProgress report_to(JobContext& job, std::size_t total) {
-  return [&job, total](std::size_t done) {
-    job.progress(static_cast<double>(done), static_cast<double>(total));
-  };
+Napi::Object to_object(Napi::Env env, SparseCodes&& codes) {
+  auto result = Napi::Object::New(env);
+  result.Set("report", to_object(env, codes.report));
+  result.Set("indices", to_typed_array(env, std::move(codes.indices)));
+  result.Set("values", to_typed_array(env, std::move(codes.values)));
+  result.Set("offsets", to_typed_array(env, std::move(codes.offsets)));
+  if (!codes.input_scale.empty()) {
+    result.Set("inputMean", to_typed_array(env, std::move(codes.input_mean)));
+    result.Set("inputScale", to_typed_array(env, std::move(codes.input_scale)));
+  }
+  return result;
 }
-
-}  // namespace
 
 std::size_t whole_rows(const Span<float>& values, std::size_t width, const char* argument) {
   require(values.size % width == 0, ErrorCode::invalid_argument,
@@ -132,8 +141,9 @@ CodesView codes_view(const Napi::Value& value, const char* argument) {
 Napi::Function SaeClass::define(Napi::Env env) {
   return DefineClass(
       env, "Sae",
-      {InstanceMethod("encode", &SaeClass::encode), InstanceMethod("encodeInto", &SaeClass::encode_into),
-       InstanceMethod("prepare", &SaeClass::prepare), InstanceMethod("decode", &SaeClass::decode),
+      {InstanceMethod("device", &SaeClass::device), InstanceMethod("encode", &SaeClass::encode),
+       InstanceMethod("encodeInto", &SaeClass::encode_into), InstanceMethod("prepare", &SaeClass::prepare),
+       InstanceMethod("decode", &SaeClass::decode),
        InstanceMethod("preActivations", &SaeClass::pre_activations),
        InstanceMethod("decoderVector", &SaeClass::decoder_vector),
        InstanceMethod("encoderVector", &SaeClass::encoder_vector),
@@ -144,7 +154,7 @@ Napi::Function SaeClass::define(Napi::Env env) {
 }
 
 Napi::Object SaeClass::wrap(Napi::Env env, std::shared_ptr<const Sae> sae) {
-  return t_constructor->New({Napi::External<std::shared_ptr<const Sae>>::New(env, &sae)});
+  return Constructor<SaeClass>::wrap(env, std::move(sae));
 }
 
 void SaeClass::set(Napi::Env env, std::shared_ptr<const Sae> sae) {
@@ -163,7 +173,17 @@ SaeClass::SaeClass(const Napi::CallbackInfo& info) : ObjectWrap(info) {
       set(info.Env(), *info[0].As<Napi::External<std::shared_ptr<const Sae>>>().Data());
     else
       set(info.Env(), std::make_shared<const Sae>(sae_spec(info[0])));
+    info.This().As<Napi::Object>().TypeTag(&kTag);
   });
+}
+
+const std::shared_ptr<const Sae>& SaeClass::of(const Napi::Value& value, const char* argument) {
+  return unwrapped<SaeClass>(value, argument)->sae_;
+}
+
+// device(): 'cpu' or 'cuda:N'
+Napi::Value SaeClass::device(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), device_name(sae_->device()));
 }
 
 EncodeOptions SaeClass::encode_options(const std::optional<Precision>& precision, JobContext& job,
@@ -195,18 +215,7 @@ Napi::Value SaeClass::encode(const Napi::CallbackInfo& info) {
         [sae = sae_, values, rows, width, precision](JobContext& job) -> Finish {
           auto codes = std::make_shared<SparseCodes>(
               sae->encode(values.data, rows, width, encode_options(precision, job, rows)));
-          return [codes](Napi::Env end) -> Napi::Value {
-            auto result = Napi::Object::New(end);
-            result.Set("report", to_object(end, codes->report));
-            result.Set("indices", to_typed_array(end, std::move(codes->indices)));
-            result.Set("values", to_typed_array(end, std::move(codes->values)));
-            result.Set("offsets", to_typed_array(end, std::move(codes->offsets)));
-            if (!codes->input_scale.empty()) {
-              result.Set("inputMean", to_typed_array(end, std::move(codes->input_mean)));
-              result.Set("inputScale", to_typed_array(end, std::move(codes->input_scale)));
-            }
-            return result;
-          };
+          return [codes](Napi::Env end) -> Napi::Value { return to_object(end, std::move(*codes)); };
         },
         operations(rows));
   });
@@ -447,13 +456,7 @@ Napi::Value create_sae(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void initialise_sae(Napi::Env env, Napi::Object exports) {
-  const auto constructor = SaeClass::define(env);
-  t_constructor = new Napi::FunctionReference(Napi::Persistent(constructor));
-  env.AddCleanupHook([] {
-    delete t_constructor;
-    t_constructor = nullptr;
-  });
-  exports.Set("Sae", constructor);
+  exports.Set("Sae", Constructor<SaeClass>::keep(env, SaeClass::define(env)));
   exports.Set("SaeTrainer", SaeTrainerClass::define(env));
   exports.Set("createSae", Napi::Function::New(env, create_sae));
 }

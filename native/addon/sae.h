@@ -13,7 +13,11 @@ namespace personascope::addon {
 
 class SaeClass : public Napi::ObjectWrap<SaeClass> {
  public:
+  static constexpr napi_type_tag kTag = {0x70657273'6f6e6173, 0x53616500'00000001};
+  static constexpr const char* kWhat = "an Sae";
   static Napi::Function define(Napi::Env env);
+  // The SAE of a JavaScript value; throws invalid_argument if it wraps none.
+  static const std::shared_ptr<const Sae>& of(const Napi::Value& value, const char* argument);
   // Wraps an SAE that the core made.
   static Napi::Object wrap(Napi::Env env, std::shared_ptr<const Sae> sae);
   // (spec), or what `wrap` hands over.
@@ -24,6 +28,7 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
   const std::shared_ptr<const Sae>& sae() const { return sae_; }
 
  private:
+  Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value encode_into(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
@@ -43,6 +48,13 @@ class SaeClass : public Napi::ObjectWrap<SaeClass> {
   std::shared_ptr<const Sae> sae_;
   std::int64_t accounted_ = 0;
 };
+
+// Undefined: automatic.
+std::optional<Precision> precision_of(const Napi::Value& value);
+
+Napi::Object to_object(Napi::Env env, const EncodeReport& report);
+// {indices, values, offsets, inputMean?, inputScale?, report}; takes the arrays over.
+Napi::Object to_object(Napi::Env env, SparseCodes&& codes);
 
 // Sparse codes that JavaScript hands over: {indices, values, offsets}, checked for consistent lengths.
 CodesView codes_view(const Napi::Value& value, const char* argument);

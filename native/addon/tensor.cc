@@ -4,42 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "native/addon/constructor.h"
 #include "native/addon/convert.h"
 #include "native/addon/job.h"
 #include "native/addon/modules.h"
 #include "native/core/aligned.h"
 
 namespace personascope::addon {
-namespace {
-
-constexpr napi_type_tag kTensorTag = {0x70657273'6f6e6173, 0x54656e73'6f723031};
-
-// The constructor of each environment (see native/addon/sae.cc).
-thread_local Napi::FunctionReference* t_constructor = nullptr;
-
-constexpr std::uint64_t kLargest = std::uint64_t{1} << 53;
-
-template <class T>
-std::vector<T> numbers(const Napi::Value& value, const char* argument) {
-  require(value.IsArray(), ErrorCode::invalid_argument,
-          std::string(argument) + ": expected a list of numbers");
-  const auto list = value.As<Napi::Array>();
-  require(list.Length() <= 32, ErrorCode::invalid_argument, std::string(argument) + ": more than 32 numbers");
-  std::vector<T> made(list.Length());
-  for (std::uint32_t i = 0; i < list.Length(); ++i)
-    made[i] = static_cast<T>(whole_number(list.Get(i), argument, 0, kLargest));
-  return made;
-}
-
-template <class T>
-Napi::Value list_of(Napi::Env env, const std::vector<T>& values) {
-  auto list = Napi::Array::New(env, values.size());
-  for (std::uint32_t i = 0; i < values.size(); ++i) list.Set(i, static_cast<double>(values[i]));
-  return list;
-}
-
-}  // namespace
-
 Napi::Function TensorClass::define(Napi::Env env) {
   return DefineClass(
       env, "NativeTensor",
@@ -52,20 +23,18 @@ Napi::Function TensorClass::define(Napi::Env env) {
 }
 
 Napi::Object TensorClass::wrap(Napi::Env env, Tensor tensor) {
-  return t_constructor->New({Napi::External<Tensor>::New(env, &tensor)});
+  return Constructor<TensorClass>::wrap(env, std::move(tensor));
 }
 
 const Tensor& TensorClass::of(const Napi::Value& value, const char* argument) {
-  require(value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTensorTag), ErrorCode::invalid_argument,
-          std::string(argument) + ": expected a NativeTensor");
-  return Unwrap(value.As<Napi::Object>())->tensor_;
+  return unwrapped<TensorClass>(value, argument)->tensor_;
 }
 
 TensorClass::TensorClass(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   guarded(info.Env(), [&] {
     require(info[0].IsExternal(), ErrorCode::invalid_argument, "a NativeTensor comes from a file");
     tensor_ = *info[0].As<Napi::External<Tensor>>().Data();
-    info.This().As<Napi::Object>().TypeTag(&kTensorTag);
+    info.This().As<Napi::Object>().TypeTag(&kTag);
   });
 }
 
@@ -161,11 +130,7 @@ Napi::Value TensorClass::reshape(const Napi::CallbackInfo& info) {
 }
 
 void initialise_tensor(Napi::Env env, Napi::Object) {
-  t_constructor = new Napi::FunctionReference(Napi::Persistent(TensorClass::define(env)));
-  env.AddCleanupHook([] {
-    delete t_constructor;
-    t_constructor = nullptr;
-  });
+  Constructor<TensorClass>::keep(env, TensorClass::define(env));
 }
 
 }  // namespace personascope::addon

@@ -8,6 +8,8 @@ namespace personascope::addon {
 
 class TensorClass : public Napi::ObjectWrap<TensorClass> {
  public:
+  static constexpr napi_type_tag kTag = {0x70657273'6f6e6173, 0x54656e73'6f723031};
+  static constexpr const char* kWhat = "a NativeTensor";
   static Napi::Function define(Napi::Env env);
   // Wraps a view.
   static Napi::Object wrap(Napi::Env env, Tensor tensor);
