@@ -1,13 +1,16 @@
 /** The benches as functions: `import { runBench } from 'personascope/bench'`. */
 import { bandwidthBench } from './bandwidth.js'
 import { callBench } from './call.js'
+import { bootstrapBench, diffBench } from './diff.js'
 import { encodeBench } from './encode.js'
 import { loadBench } from './load.js'
 import type {
   BandwidthResult,
   BenchOptions,
   BenchResult,
+  BootstrapResult,
   CallResult,
+  DiffResult,
   EncodeResult,
   LoadResult,
 } from './results.js'
@@ -16,8 +19,10 @@ export type {
   BandwidthResult,
   BenchOptions,
   BenchResult,
+  BootstrapResult,
   CallResult,
   DataKind,
+  DiffResult,
   EncodeResult,
   LoadResult,
   PeerResult,
@@ -31,6 +36,8 @@ export interface BenchResults {
   stats: BandwidthResult
   steer: BandwidthResult
   load: LoadResult
+  diff: DiffResult
+  bootstrap: BootstrapResult
   call: CallResult
 }
 
@@ -42,6 +49,8 @@ const benches: Record<BenchName, (options: BenchOptions) => Promise<BenchResult 
   stats: (options) => bandwidthBench('stats', options),
   steer: (options) => bandwidthBench('steer', options),
   load: loadBench,
+  diff: diffBench,
+  bootstrap: bootstrapBench,
   call: callBench,
 }
 

@@ -131,6 +131,10 @@ function percent(share: number | null): string {
 /** What a person wants to see of a result. */
 function summary(result: BenchResult): string {
   if (result.bench === 'call') return `call: ${result.case}: ${result.overheadMicroseconds} µs`
+  if (result.bench === 'diff')
+    return `diff: two stores of ${result.tokens} tokens (${Math.round(result.storeBytes / 1e6)} MB each), n ${result.n}, d ${result.d}, k ${result.k}, ${result.threads} threads: ${result.streamTokensPerSecond} tokens/s, ${percent(result.shareOfEncode)} of encoding alone; ${Math.round(result.peakBeyondPreparedBytes / 1e6)} MB beyond the prepared copy; killed and resumed: ${result.resumedEqual ? 'the same bytes' : 'OTHER BYTES'}`
+  if (result.bench === 'bootstrap')
+    return `bootstrap: ${result.n} latents × ${result.prompts} prompts × ${result.resamples} resamples, ${result.threads} threads: ${result.seconds} s, ${Math.round(result.peakAnonymousBytes / 1e6)} MB (${Math.round(result.peakRssBytes / 1e6)} MB with mapped files)`
   if (result.bench === 'load')
     return `load: ${result.n} × ${result.d} ${result.weights}: open ${result.openSeconds} s, prepare ${result.prepareSeconds} s`
   const ratios = Object.entries(result.ratio)

@@ -120,6 +120,58 @@ export interface LoadResult {
   preparedBytes: number
 }
 
+/** `personascope diff` of two stores on disk, against encoding alone. */
+export interface DiffResult {
+  bench: 'diff'
+  data: DataKind
+  n: number
+  d: number
+  k: number
+  /** Of each of the two stores. */
+  tokens: number
+  threads: number
+  weights: 'f32' | 'bf16'
+  isa: string
+  cpu: string
+  storeBytes: number
+  /** Of the whole command: starting, preparing the SAE, both stores, tests over all latents, the table. */
+  seconds: number
+  tokensPerSecond: number
+  /** From the first batch of a store to its saved statistics. */
+  streamTokensPerSecond: number
+  /** Of activations in memory, without statistics; measured before and after each run. */
+  encodeTokensPerSecond: number
+  /** streamTokensPerSecond / encodeTokensPerSecond, round by round. */
+  shareOfEncode: number
+  prepareSeconds: number
+  preparedBytes: number
+  /** Largest resident memory that is no page of a mapped file, less the prepared copy. */
+  peakBeyondPreparedBytes: number
+  /** Pages of mapped files counted. */
+  peakRssBytes: number
+  /** The table of a run that was killed and resumed has the same bytes. */
+  resumedEqual: boolean
+}
+
+/** Intervals, p- and q-values over all latents, from statistics on disk. */
+export interface BootstrapResult {
+  bench: 'bootstrap'
+  n: number
+  /** Every latent is active in each of them. */
+  prompts: number
+  resamples: number
+  threads: number
+  isa: string
+  cpu: string
+  statisticsBytes: number
+  loadSeconds: number
+  seconds: number
+  cpuSeconds: number
+  peakRssBytes: number
+  /** Without the pages of mapped files, which the system may take back. */
+  peakAnonymousBytes: number
+}
+
 export interface CallResult {
   bench: 'call'
   case: string
@@ -128,7 +180,8 @@ export interface CallResult {
   callsPerSecond: number
 }
 
-export type BenchResult = EncodeResult | BandwidthResult | LoadResult | CallResult
+export type BenchResult =
+  EncodeResult | BandwidthResult | LoadResult | DiffResult | BootstrapResult | CallResult
 
 export const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!

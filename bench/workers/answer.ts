@@ -31,9 +31,29 @@ export async function timed<Result>(work: () => Promise<Result>): Promise<[Times
   return [{ seconds, cpuSeconds: (user + system) / 1e6 }, result]
 }
 
-/** Lines of /proc/self/status in bytes, e.g. VmHWM (peak resident memory) and RssAnon. */
-export function memory(): (field: string) => number {
-  const status = readFileSync('/proc/self/status', 'utf8')
+/** Looks at the memory every few milliseconds while work goes on off the event loop. */
+export class Watch {
+  /** Largest resident memory that is no page of a mapped file, bytes. */
+  peakAnonymous = 0
+
+  look(): void {
+    this.peakAnonymous = Math.max(this.peakAnonymous, memory()('RssAnon'))
+  }
+
+  async during<Result>(work: () => Promise<Result>): Promise<Result> {
+    const timer = setInterval(() => this.look(), 5)
+    try {
+      return await work()
+    } finally {
+      clearInterval(timer)
+      this.look()
+    }
+  }
+}
+
+/** Lines of a process' /proc/…/status in bytes, e.g. VmHWM (peak resident memory) and RssAnon. */
+export function memory(id: number | 'self' = 'self'): (field: string) => number {
+  const status = readFileSync(`/proc/${id}/status`, 'utf8')
   return (field) => {
     const found = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)
     return found === null ? 0 : Number(found[1]) * 1024

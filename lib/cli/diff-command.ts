@@ -109,18 +109,16 @@ async function allStats(
     }
     loaded ??= await loadSae(options, signal)
     await mkdir(work, { recursive: true }).catch(() => undefined) // writing the checkpoint tells what is wrong
-    stats.push(
-      await collectStats(loaded.sae, one, {
-        perGroup: true,
-        select: options.tokens,
-        checkpoint: {
-          file: join(work, `${i}.safetensors`),
-          identity: JSON.stringify([loaded.identity, options.tokens]),
-        },
-        signal,
-        onProgress: progress.step(names[i]!),
-      }),
-    )
+    const file = join(work, `${i}.safetensors`)
+    await collectStats(loaded.sae, one, {
+      perGroup: true,
+      select: options.tokens,
+      checkpoint: { file, identity: JSON.stringify([loaded.identity, options.tokens]) },
+      signal,
+      onProgress: progress.step(names[i]!),
+    })
+    // From its file, where the sums per prompt can stay: those of all models may be more than memory holds.
+    stats.push(await LatentStats.load(file, { signal }))
   }
   return { stats, sae: loaded?.sae }
 }
