@@ -30,7 +30,7 @@ struct SteerKernelArgs {
 
 __global__ void __launch_bounds__(kThreads) steer_kernel(const SteerKernelArgs args) {
   float* shared_row = dynamic_shared<float>();
-  __shared__ float change[kMostSteerDimensions];
+  auto& change = static_shared<float[kMostSteerDimensions]>();
   float* centred = args.scratch ? args.scratch + blockIdx.x * args.padded : shared_row;
   const int octet = threadIdx.x / kCanonicalLanes;
   const auto dimensions = static_cast<int>(args.dimensions);
@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(kThreads) steer_kernel(const SteerKernelArgs a
     const float* vectors = args.vectors + group * args.dimensions * args.padded;
     __syncthreads();  // the row before is done with
     if (args.kind == SteerKind::add) {
-      if (threadIdx.x < dimensions) change[threadIdx.x] = args.amounts[group * args.dimensions + threadIdx.x];
+      if (static_cast<int>(threadIdx.x) < dimensions)
+        change[threadIdx.x] = args.amounts[group * args.dimensions + threadIdx.x];
     } else {
       for (std::size_t i = threadIdx.x; i < args.padded; i += kThreads)
         centred[i] = i >= args.width ? 0.0f : args.centre ? x[i] - args.centre[i] : x[i];

@@ -1,5 +1,7 @@
 // Sums, maxima and prefix sums over a warp or a block, in an order that is always the same.
 #pragma once
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 namespace personascope::cuda {

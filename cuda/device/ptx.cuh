@@ -1,5 +1,5 @@
-// What only PTX says, for sm_80 and later. test/emulation has a header of this name that says the same for
-// the host.
+// Shared memory, and what only PTX says, for sm_80 and later. test/emulation has a header of this name that
+// says the same for the host.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -7,6 +7,13 @@
 
 namespace personascope::cuda {
 
+// Shared memory of a block for one T, which is trivial: kernels put all they need into one structure. Nothing
+// is there at first.
+template <class T>
+__device__ inline T& static_shared() {
+  __shared__ T memory;
+  return memory;
+}
 // The shared memory whose size the launch gives, at a multiple of 128 bytes.
 template <class T>
 __device__ inline T* dynamic_shared() {

@@ -1,6 +1,7 @@
 // Reading weights and tokens once: their roundings for the screens, and what the bounds need of them.
 #include "cuda/device/block.cuh"
 #include "cuda/device/launch.cuh"
+#include "cuda/device/ptx.cuh"
 #include "cuda/device/rows.cuh"
 #include "cuda/encode/kernels.h"
 #include "cuda/shared/order.h"
@@ -71,10 +72,14 @@ __global__ void __launch_bounds__(kThreads) prepare_rows_kernel(PrepareRowsArgs 
   atomicMax(&args.findings->largest_norm, float_bits(rounded_up(size)));
 }
 
+struct TokenShared {
+  double sums[kWarps];
+  float maxima[kWarps];
+};
+
 // One block a token.
 __global__ void __launch_bounds__(kThreads) prepare_tokens_kernel(PrepareTokensArgs args) {
-  __shared__ double sums[kWarps];
-  __shared__ float maxima[kWarps];
+  auto& [sums, maxima] = static_shared<TokenShared>();
   const std::uint32_t token = blockIdx.x;
   const bool int8 = args.precision == DevicePrecision::int8;
   const std::size_t row_bytes = screen_bytes(args.precision, args.width);

@@ -95,7 +95,7 @@ __device__ std::uint32_t keep_only(const TokenList& list, std::uint32_t count, S
     std::uint32_t index = 0;
     if (stays) {
       upper = list.upper[i], lower = list.lower[i], index = list.index[i];
-      if (apart) value = list.value[i];
+      if (apart && !list.open(i)) value = list.value[i];
     }
     const Rank rank = block_rank<kThreads>(stays, scratch.ranks);  // a barrier: all have read
     if (stays) {
@@ -169,7 +169,7 @@ __device__ std::uint32_t keep_codes(const TokenList& list, std::uint32_t count, 
 template <class Reader>
 __global__ void __launch_bounds__(kThreads) settle_kernel(const SettleArgs args, bool shared_row) {
   float* row = dynamic_shared<float>();
-  __shared__ Scratch scratch;
+  Scratch& scratch = static_shared<Scratch>();
   const std::uint32_t token = blockIdx.x;
   const TokenList list(args.lists, token);
   const std::size_t padded = padded_width(args.width);
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(kThreads) inspect_kernel(const SettleArgs args
 }
 
 __global__ void __launch_bounds__(kThreads) give_back_kernel(const SettleArgs args) {
-  __shared__ Scratch scratch;
+  Scratch& scratch = static_shared<Scratch>();
   const std::uint32_t token = blockIdx.x;
   const TokenList list(args.lists, token);
   const std::uint32_t count = min(args.lists.count[token], args.lists.capacity);
@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(kThreads) emit_kernel(Lists lists, CodeStore s
 // One block; tokens a batch are few.
 __global__ void __launch_bounds__(kThreads)
     offsets_kernel(const std::uint32_t* counts, std::uint32_t tokens, std::uint64_t* offsets) {
-  __shared__ std::uint64_t sums[kThreads];
+  auto& sums = static_shared<std::uint64_t[kThreads]>();
   const std::uint32_t share = (tokens + kThreads - 1) / kThreads;
   const std::uint32_t begin = min(tokens, threadIdx.x * share), end = min(tokens, begin + share);
   std::uint64_t sum = 0;

@@ -1,0 +1,2 @@
+// Nothing of it is used but the name.
+#pragma once
