@@ -17,7 +17,7 @@ export async function rankCrosscoder(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
-  const sae = options.sae === undefined ? undefined : (await loadSae(options, signal)).sae
+  const sae = options.sae === undefined ? undefined : (await loadSae(options, terminal, signal)).sae
   if (sae === undefined || !isCrosscoder(sae))
     throw new UsageError(
       '--base and --tuned are missing',

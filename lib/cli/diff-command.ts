@@ -36,7 +36,7 @@ export async function runDiffCommand(
   const work = `${options.out}.work`
   const { diff, rows, decoderNorms } = await resumable(signal, async () => {
     if (!options.resume) await rm(work, { recursive: true, force: true })
-    const { stats, sae } = await allStats(options, [base, ...tuned], work, progress, signal)
+    const { stats, sae } = await allStats(options, [base, ...tuned], work, { terminal, progress, signal })
     const [before, ...after] = stats
     const found = await diffLatents(before!, after, {
       bootstrap: options.bootstrap,
@@ -82,8 +82,7 @@ async function allStats(
   options: DiffCommandOptions,
   inputs: readonly string[],
   work: string,
-  progress: StreamProgress,
-  signal: AbortSignal,
+  { terminal, progress, signal }: { terminal: Terminal; progress: StreamProgress; signal: AbortSignal },
 ): Promise<{ stats: LatentStats[]; sae: Sae | undefined }> {
   const names = inputs.map((_, i) => (i === 0 ? 'base' : inputs.length === 2 ? 'tuned' : `tuned ${i}`))
   // Everything is opened before the first is encoded: what is wrong is said at once.
@@ -100,14 +99,15 @@ async function allStats(
           : await one.promptDigests({ signal }),
     })
   if (!options.anyPrompts) requireSamePrompts(known)
-  let loaded: LoadedSae | undefined = options.sae === undefined ? undefined : await loadSae(options, signal)
+  let loaded: LoadedSae | undefined =
+    options.sae === undefined ? undefined : await loadSae(options, terminal, signal)
   const stats: LatentStats[] = []
   for (const [i, one] of opened.entries()) {
     if (one instanceof LatentStats) {
       stats.push(one)
       continue
     }
-    loaded ??= await loadSae(options, signal)
+    loaded ??= await loadSae(options, terminal, signal)
     await mkdir(work, { recursive: true }).catch(() => undefined) // writing the checkpoint tells what is wrong
     const file = join(work, `${i}.safetensors`)
     await collectStats(loaded.sae, one, {

@@ -12,7 +12,7 @@ export async function runEncodeCommand(
 ): Promise<void> {
   applyThreads(options)
   const store = await ActivationStore.open(options.activations)
-  const { sae, identity } = await loadSae(options, signal)
+  const { sae, identity } = await loadSae(options, terminal, signal)
   const progress = streamProgress(terminal, options.json === true)
   const written = await resumable(signal, () =>
     encodeStore(sae, store, options.out, {

@@ -49,7 +49,7 @@ async function collected(
   if (options.activations === undefined)
     throw new UsageError('--activations is missing', 'give activations and an SAE, or files to --merge')
   const store = await ActivationStore.open(options.activations)
-  const { sae, identity } = await loadSae(options, signal)
+  const { sae, identity } = await loadSae(options, terminal, signal)
   const file = checkpointOf(options)
   if (!options.resume) await removeCheckpoint(file)
   const progress = streamProgress(terminal, options.json === true)

@@ -93,7 +93,7 @@ function shared(command: Command): Command {
     )
     .option(
       '--device <name>',
-      "where codes are computed: 'auto', 'cpu', 'cuda' or 'cuda:N'; never changes results",
+      "where codes are computed: 'cpu', 'cuda', 'cuda:N' or 'auto', the first GPU, else the CPU; never changes results",
       'cpu',
     )
     .addOption(

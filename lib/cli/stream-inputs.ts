@@ -4,6 +4,7 @@ import { setThreads } from '../core/runtime.js'
 import { fingerprint } from '../io/fingerprint.js'
 import { Sae } from '../sae/sae.js'
 import { UsageError } from './errors.js'
+import type { Terminal } from './program.js'
 import type { StreamOptions } from './stream-commands.js'
 
 export function applyThreads(options: StreamOptions): void {
@@ -16,13 +17,24 @@ export interface LoadedSae {
   identity: string
 }
 
-export async function loadSae(options: StreamOptions, signal: AbortSignal): Promise<LoadedSae> {
+/** Where --device is 'auto', stderr is told what it took. */
+export async function loadSae(
+  options: StreamOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<LoadedSae> {
   if (options.sae === undefined) throw new UsageError('--sae is missing', 'it names the SAE that encodes')
   const sae = await Sae.load(options.sae, {
     precision: options.precision,
     device: options.device,
     signal,
   })
+  if (options.device === 'auto')
+    terminal.stderr.write(
+      options.json
+        ? `${JSON.stringify({ event: 'device', device: sae.device })}\n`
+        : `device: ${sae.device}\n`,
+    )
   return { sae, identity: await fingerprint(options.sae) }
 }
 

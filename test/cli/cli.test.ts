@@ -92,7 +92,10 @@ describe('command line', () => {
     expect(info).toMatchObject({ version, node: process.version })
     expect(['reference', 'avx2', 'avx512']).toContain(info['isa'])
     expect(info['threads']).toBeGreaterThan(0)
-    expect(info['plugins']).toMatchObject({ cuda: { loaded: false, reason: expect.any(String) } })
+    expect(info['plugins']).toMatchObject({
+      cuda: { loaded: expect.any(Boolean), reason: expect.stringMatching(/./) },
+      mpi: { loaded: false },
+    })
     expect((await cli('info')).stdout).toMatch(/kernels +(reference|avx2|avx512)/)
   })
 })
