@@ -1,38 +1,26 @@
 // The C interface (native/include/personascope.h): arguments checked, exceptions turned into a status and a
 // text.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <string>
 
-#include "native/core/device_tensor.h"
-#include "native/core/error.h"
+#include "native/c_api_types.h"
 #include "native/core/isa.h"
 #include "native/core/thread_pool.h"
 #include "native/core/version.h"
-#include "native/include/personascope.h"
 #include "native/kernels/encode/encode.h"
 #include "native/kernels/latent_stats/difference.h"
-#include "native/sae/sae.h"
 #include "native/sae/saelens.h"
-
-struct personascope_sae {
-  personascope::Sae sae;
-};
-
-struct personascope_codes {
-  personascope::SparseCodes codes;
-};
-
-struct personascope_stats {
-  personascope::LatentStats stats;
-};
 
 namespace {
 
 using personascope::Error;
 using personascope::ErrorCode;
 using personascope::fail;
+using personascope::c_api::guarded;
+using personascope::c_api::present;
 
 thread_local std::string t_error;
 
@@ -58,14 +46,19 @@ personascope_status status_of(ErrorCode code) {
   return PERSONASCOPE_INTERNAL;
 }
 
-// No exception leaves the library, not even one thrown while the error's text is kept.
-template <class Body>
-personascope_status guarded(const Body& body) noexcept {
+template <class T>
+void copy_out(const std::vector<T>& values, T* out) {
+  if (out) std::copy(values.begin(), values.end(), out);
+}
+
+}  // namespace
+
+personascope_status personascope::c_api::failed() noexcept {
   personascope_status status = PERSONASCOPE_INTERNAL;
+  // Not even one thrown while the text is kept leaves the library.
   try {
     try {
-      body();
-      return PERSONASCOPE_OK;
+      throw;
     } catch (const Error& error) {
       status = status_of(error.code());
       t_error = error.what();
@@ -80,17 +73,6 @@ personascope_status guarded(const Body& body) noexcept {
   }
   return status;
 }
-
-void present(const void* pointer, const char* name) {
-  if (!pointer) fail(ErrorCode::invalid_argument, std::string(name) + " is NULL");
-}
-
-template <class T>
-void copy_out(const std::vector<T>& values, T* out) {
-  if (out) std::copy(values.begin(), values.end(), out);
-}
-
-}  // namespace
 
 const char* personascope_version(void) {
   return PERSONASCOPE_VERSION;
@@ -167,11 +149,19 @@ personascope_status personascope_sae_create(const personascope_sae_config* confi
 }
 
 personascope_status personascope_sae_load(const char* folder, personascope_sae** sae) {
+  return personascope_sae_load_on(folder, "cpu", sae);
+}
+
+personascope_status personascope_sae_load_on(const char* folder, const char* device, personascope_sae** sae) {
   return guarded([&] {
     present(sae, "sae");
     *sae = nullptr;
     present(folder, "folder");
-    *sae = new personascope_sae{personascope::Sae(personascope::read_saelens(folder))};
+    present(device, "device");
+    const personascope::DeviceChoice choice = personascope::choose_device(device);
+    personascope::SaeSpec spec = personascope::read_saelens(folder);
+    spec.device = choice;
+    *sae = new personascope_sae{personascope::Sae(std::move(spec))};
   });
 }
 
@@ -291,9 +281,14 @@ personascope_status personascope_sae_create_from_spec(const personascope_sae_spe
     present(sae, "sae");
     *sae = nullptr;
     present(given, "spec");
-    if (given->struct_size != sizeof(personascope_sae_spec))
+    // Programs that were compiled before fields were added have a shorter one.
+    constexpr std::size_t kFirst = offsetof(personascope_sae_spec, device);
+    if (given->struct_size < kFirst || given->struct_size > sizeof(personascope_sae_spec))
       fail(ErrorCode::invalid_argument, "struct_size is " + std::to_string(given->struct_size) +
                                             ", expected " + std::to_string(sizeof(personascope_sae_spec)));
+    personascope_sae_spec whole = {};
+    std::memcpy(&whole, given, given->struct_size);
+    given = &whole;
     const auto choice = [](const char* name, int32_t value, int32_t most) {
       if (value < 0 || value > most)
         fail(ErrorCode::invalid_argument,
@@ -315,6 +310,7 @@ personascope_status personascope_sae_create_from_spec(const personascope_sae_spe
     spec.rule = static_cast<personascope::SelectionRule>(choice("rule", given->rule, 3));
     if (const int32_t precision = choice("precision", given->precision, 3); precision > 0)
       spec.precision = static_cast<personascope::Precision>(precision - 1);
+    if (given->device) spec.device = personascope::sae_device(given->device, spec.precision);
     spec.input_norm = static_cast<personascope::InputNorm>(choice("input_norm", given->input_norm, 2));
     spec.transcoder = given->transcoder != 0;
     spec.subtract_decoder_bias = given->subtract_decoder_bias != 0;
@@ -374,12 +370,7 @@ personascope_status personascope_stats_merge(personascope_stats* stats, const pe
   return guarded([&] {
     present(stats, "stats");
     present(other, "other");
-    if (stats == other) {
-      const personascope::LatentStats copy = other->stats;
-      stats->stats.merge(copy);
-    } else {
-      stats->stats.merge(other->stats);
-    }
+    stats->stats.merge(other->stats);
   });
 }
 
@@ -416,67 +407,4 @@ personascope_status personascope_stats_diff(const personascope_stats* before, co
     copy_out(diff.q_value, q_value);
     copy_out(diff.descending, descending);
   });
-}
-
-int personascope_cuda_devices(const char** reason) {
-  const personascope::DevicePlugin* plugin = personascope::cuda_plugin();
-  if (reason) *reason = personascope::cuda_plugin_state().reason.c_str();
-  return plugin ? plugin->device_count() : 0;
-}
-
-struct personascope_tensor {
-  personascope::DeviceTensor tensor;
-};
-
-personascope_status personascope_tensor_create(const char* device, const char* dtype, const uint64_t* shape,
-                                               int32_t dimensions, personascope_tensor** tensor) {
-  return guarded([&] {
-    present(device, "device");
-    present(dtype, "dtype");
-    present(tensor, "tensor");
-    const auto found = personascope::dtype_named(dtype);
-    personascope::require(found.has_value(), ErrorCode::invalid_argument,
-                          std::string("dtype '") + dtype + "' is not known");
-    personascope::require(dimensions >= 0 && (dimensions == 0 || shape), ErrorCode::invalid_argument,
-                          "a tensor of " + std::to_string(dimensions) + " dimensions needs a shape");
-    *tensor = new personascope_tensor{personascope::make_device_tensor(
-        personascope::choose_device(device), *found, {shape, shape + dimensions}, "a tensor")};
-  });
-}
-
-void personascope_tensor_destroy(personascope_tensor* tensor) {
-  delete tensor;
-}
-
-personascope_status personascope_tensor_from_dlpack(DLManagedTensor* managed, personascope_tensor** tensor) {
-  return guarded([&] {
-    present(managed, "managed");
-    present(tensor, "tensor");
-    *tensor = new personascope_tensor{personascope::from_dlpack(managed)};
-  });
-}
-
-personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor,
-                                                  DLManagedTensor** managed) {
-  return guarded([&] {
-    present(tensor, "tensor");
-    present(managed, "managed");
-    *managed = personascope::to_dlpack(tensor->tensor);
-  });
-}
-
-personascope_status personascope_tensor_copy(const personascope_tensor* from, personascope_tensor* to) {
-  return guarded([&] {
-    present(from, "from");
-    present(to, "to");
-    personascope::copy_tensor(from->tensor, to->tensor);
-  });
-}
-
-void* personascope_tensor_data(const personascope_tensor* tensor) {
-  return tensor ? tensor->tensor.data : nullptr;
-}
-
-uint64_t personascope_tensor_bytes(const personascope_tensor* tensor) {
-  return tensor ? tensor->tensor.bytes() : 0;
 }

@@ -7,12 +7,14 @@
 // unit length, vector.f32 [width]. Commands; `bytes` is the least that must pass through memory:
 //
 //   decode       the codes through W_dec as it lies in the mapped file; bytes: a row a code, and the output
-//   stats        the codes into statistics that keep growing; bytes: the codes, and a cache line a code read
-//                and written
+//   stats        the codes into statistics that keep growing; bytes: the codes, and for each latent among
+//   them
+//                one cache line read and written, however often it occurs
 //   steer <kind> add | ablate | clamp | project, the activations in place; bytes: all of them read and
 //   written write <name> what the last command made, <name>.f32: decode's output, stats' sums [latents], or
 //   steered
 //                activations
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -75,7 +77,12 @@ class Bandwidth {
       options.latents = n_;
       stats_ = std::make_unique<LatentStats>(options);
     }
-    return told(static_cast<double>(tokens_ * k_) * (8 + 128),
+    if (touched_ == 0) {
+      std::vector<std::uint32_t> sorted = indices_;
+      std::sort(sorted.begin(), sorted.end());
+      touched_ = static_cast<std::size_t>(std::unique(sorted.begin(), sorted.end()) - sorted.begin());
+    }
+    return told(static_cast<double>(tokens_ * k_ * 8 + touched_ * 2 * sizeof(LatentRecord)),
                 [&] { stats_->add(codes(), nullptr, nullptr); });
   }
 
@@ -121,6 +128,7 @@ class Bandwidth {
   std::vector<float> values_, vector_;
   AlignedBuffer<float> made_;
   bool steering_ = false;
+  std::size_t touched_ = 0;  // latents among the codes
   std::unique_ptr<LatentStats> stats_;
 };
 

@@ -8,6 +8,8 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "native/core/error.h"
 
@@ -15,6 +17,8 @@ namespace personascope {
 
 template <class T>
 class AlignedBuffer {
+  static_assert(std::is_trivially_copyable_v<T>);
+
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::size_t size) : size_(size) {
@@ -34,6 +38,16 @@ class AlignedBuffer {
             "could not allocate " + std::to_string(bytes) + " bytes");
     std::memset(block, 0, bytes);
     data_.reset(static_cast<T*>(block));
+  }
+  AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_) {
+    if (size_ > 0) std::memcpy(static_cast<void*>(data()), other.data(), size_ * sizeof(T));
+  }
+  AlignedBuffer(AlignedBuffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  AlignedBuffer& operator=(AlignedBuffer other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }

@@ -65,14 +65,12 @@ inline void add_square(WideSum& sum, float value) {
   sum.add(static_cast<std::uint64_t>(parts.mantissa) * parts.mantissa, 2 * parts.exponent);
 }
 
-// One cache line a latent: what a code adds to.
-struct alignas(64) LatentTotals {
+// What the window holds of a latent, as plain numbers.
+struct LatentTotals {
   static constexpr int kSumUnit = -50, kSquaresUnit = -100;
   static constexpr std::size_t kSumLimbs = 2, kSquaresLimbs = 3;
   std::array<std::uint64_t, kSumLimbs> sum{};
   std::array<std::uint64_t, kSquaresLimbs> squares{};
-  std::uint64_t active = 0;
-  float max = 0;
 
   static bool fits(float value) { return value >= 0x1p-27f && value < 0x1p26f; }
   // fits(value)
@@ -82,6 +80,12 @@ struct alignas(64) LatentTotals {
     add_shifted(sum.data(), kSumLimbs, parts.mantissa, shift);
     add_shifted(squares.data(), kSquaresLimbs, static_cast<std::uint64_t>(parts.mantissa) * parts.mantissa,
                 2 * shift);
+  }
+  void add(const LatentTotals& other) {
+    for (std::size_t i = 0; i < kSumLimbs; ++i)
+      add_shifted(sum.data(), kSumLimbs, other.sum[i], static_cast<unsigned>(64 * i));
+    for (std::size_t i = 0; i < kSquaresLimbs; ++i)
+      add_shifted(squares.data(), kSquaresLimbs, other.squares[i], static_cast<unsigned>(64 * i));
   }
 };
 

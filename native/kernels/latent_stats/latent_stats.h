@@ -4,18 +4,21 @@
 //
 // Sums are exact (exact_sum.h) and rounded when they are read: statistics over the same rows are the same
 // bits whatever the order of the rows, the batches, the number of threads, and the parts that were merged.
-// Accumulation is a scatter to random places in memory, bound by its latency: there are no ISA variants of
-// it.
+// Accumulation is a scatter to random places in memory (accumulate.h), bound by its bandwidth.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
+#include "native/core/aligned.h"
 #include "native/kernels/decode/codes.h"
 #include "native/kernels/latent_stats/exact_sum.h"
 #include "native/kernels/latent_stats/examples.h"
 #include "native/kernels/latent_stats/group_sums.h"
+#include "native/kernels/latent_stats/latent_record.h"
 
 namespace personascope {
 
@@ -63,8 +66,8 @@ class LatentStats {
   std::uint64_t rows() const { return rows_; }
   double sum(std::size_t latent) const;
   double sum_of_squares(std::size_t latent) const;
-  double active_count(std::size_t latent) const { return static_cast<double>(totals_[latent].active); }
-  float max(std::size_t latent) const { return totals_[latent].max; }  // 0 if never active
+  double active_count(std::size_t latent) const { return static_cast<double>(records_[latent].active); }
+  float max(std::size_t latent) const { return records_[latent].max; }  // 0 if never active
   // Largest value first; equal values by lower id.
   std::vector<LatentExample> examples(std::size_t latent) const { return examples_.of(latent); }
   const GroupSums& group_sums() const;
@@ -80,13 +83,31 @@ class LatentStats {
     std::uint32_t latent;
     float value;
   };
-  void add_range(const CodesView& codes, const std::uint32_t* groups, const double* ids, std::size_t begin,
+  struct Checked {
+    std::size_t codes;
+    bool fit;  // all of them LatentTotals::fits
+  };
+  class Gathered;
+  // Throws what add() throws.
+  Checked check(const CodesView& codes) const;
+  // Throws invalid_argument where a latent's codes, and `more` of them, are too many for its record.
+  void check_room(const std::function<std::uint64_t(std::size_t latent)>& more) const;
+  void settle();
+  // The codes of rows [first_row, last_row): where all of them fit, or those of latents [begin, end).
+  void add_all(const CodesView& codes, std::size_t first_row, std::size_t last_row);
+  void add_range(const CodesView& codes, std::size_t first_row, std::size_t last_row, std::size_t begin,
                  std::size_t end, std::vector<Spilled>& spilled);
+  void add_examples(const CodesView& codes, const std::uint32_t* groups, const double* ids, std::size_t begin,
+                    std::size_t end);
+  template <std::size_t Limbs>
+  double total(std::size_t latent, const std::array<std::uint64_t, Limbs>& own, int unit,
+               WideSum WideTotals::* which) const;
 
   LatentStatsOptions options_;
   std::uint64_t rows_ = 0;
-  std::vector<LatentTotals> totals_;          // [latents]
-  std::map<std::uint32_t, WideTotals> wide_;  // of the values that do not fit the totals
+  AlignedBuffer<LatentRecord> records_;       // [latents]
+  std::uint64_t unsettled_ = 0;               // codes added since the records' digits were carried
+  std::map<std::uint32_t, WideTotals> wide_;  // of the values that do not fit the window
   TopExamples examples_;
   std::map<std::uint32_t, std::uint64_t> group_rows_;
   mutable GroupSums group_sums_;  // sorted in when read

@@ -35,11 +35,12 @@ LatentStatsState LatentStats::state() const {
   state.squares.reserve(n * LatentTotals::kSquaresLimbs);
   state.active.reserve(n);
   state.max.reserve(n);
-  for (const LatentTotals& totals : totals_) {
+  for (std::size_t l = 0; l < n; ++l) {
+    const LatentTotals totals = records_[l].totals();
     state.sum.insert(state.sum.end(), totals.sum.begin(), totals.sum.end());
     state.squares.insert(state.squares.end(), totals.squares.begin(), totals.squares.end());
-    state.active.push_back(totals.active);
-    state.max.push_back(totals.max);
+    state.active.push_back(records_[l].active);
+    state.max.push_back(records_[l].max);
   }
   for (const auto& [latent, totals] : wide_) {
     state.wide_latents.push_back(latent);
@@ -89,19 +90,27 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
           "the sum of latent " + std::to_string(latent) + " is too large");
   }
   for (std::size_t l = 0; l < n; ++l) {
-    LatentTotals& totals = totals_[l];
+    LatentTotals totals;
     std::copy_n(state.sum.begin() + static_cast<std::ptrdiff_t>(l * LatentTotals::kSumLimbs),
                 LatentTotals::kSumLimbs, totals.sum.begin());
     std::copy_n(state.squares.begin() + static_cast<std::ptrdiff_t>(l * LatentTotals::kSquaresLimbs),
                 LatentTotals::kSquaresLimbs, totals.squares.begin());
-    totals.active = state.active[l];
-    totals.max = state.max[l];
-    sound(totals.active <= rows_, "latent " + std::to_string(l) + " active in more rows than there are");
-    sound(std::isfinite(totals.max) && totals.max >= 0 && (totals.max > 0) == (totals.active > 0),
-          "the maximum of latent " + std::to_string(l) + " does not fit its count");
-    sound(totals.active > 0 ||
-              (zero(totals.sum) && zero(totals.squares) && !wide_.contains(static_cast<std::uint32_t>(l))),
-          "latent " + std::to_string(l) + " has a sum, but was never active");
+    LatentRecord& record = records_[l];
+    record.active = state.active[l];
+    record.max = state.max[l];
+    const std::string latent = "latent " + std::to_string(l);
+    sound(record.active <= rows_, latent + " active in more rows than there are");
+    sound(std::isfinite(record.max) && record.max >= 0 && (record.max > 0) == (record.active > 0),
+          "the maximum of " + latent + " does not fit its count");
+    if (record.active == 0) {
+      sound(zero(totals.sum) && zero(totals.squares) && !wide_.contains(static_cast<std::uint32_t>(l)),
+            latent + " has a sum, but was never active");
+    } else {
+      // Values that fit are below 2^76 units, their squares below 2^152.
+      sound(totals.sum[1] >> 12 < record.active && totals.squares[2] >> 24 < record.active,
+            "the sum of " + latent + " does not fit its count");
+    }
+    record.set_totals(totals);
   }
   sized(state.group_rows, state.groups.size(), "rows of groups");
   sound(options_.per_group || state.groups.empty(), "groups where none were asked for");

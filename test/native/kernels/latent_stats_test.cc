@@ -100,6 +100,87 @@ TEST(threads_and_batches_change_nothing) {
   set_thread_count(before);
 }
 
+TEST(every_variant_adds_the_same_numbers) {
+  // Values in and out of the window, zeros of both signs, gaps between rows, and more codes than the kernel
+  // gets at once; against fixed-point numbers added one at a time.
+  constexpr std::size_t kLatents = 300, kRows = 900, kPitch = 24;
+  const Philox random(9, 4);
+  std::vector<std::uint32_t> indices(kRows * kPitch), counts(kRows);
+  std::vector<float> values(kRows * kPitch);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto words = random.words(i);
+    indices[i] = words[0] % kLatents;
+    values[i] = std::ldexp(static_cast<float>((words[1] & 0x7fffff) | 0x800000),
+                           static_cast<int>(words[2] % 53) - 50);
+    if (words[3] % 50 == 0) values[i] = words[3] % 100 == 0 ? -0.0f : 0.0f;
+    if (words[3] % 50 == 1) values[i] = std::ldexp(1.0f, words[3] % 100 == 1 ? 26 : -28);
+  }
+  for (bool odd : {true, false})
+    for (bool gaps : {true, false}) {
+      std::vector<float> taken = values;
+      if (!odd)
+        for (float& value : taken) value = LatentTotals::fits(value) ? value : 1.0f;
+      for (std::size_t t = 0; t < kRows; ++t)
+        counts[t] = gaps && t % 3 == 0 ? static_cast<std::uint32_t>(t % kPitch) : kPitch;
+      std::vector<LatentTotals> wanted(kLatents);
+      std::vector<std::uint64_t> active(kLatents);
+      std::vector<float> most(kLatents);
+      for (std::size_t t = 0; t < kRows; ++t)
+        for (std::size_t c = t * kPitch; c < t * kPitch + counts[t]; ++c) {
+          if (!(taken[c] > 0)) continue;
+          if (LatentTotals::fits(taken[c])) wanted[indices[c]].add(taken[c]);
+          ++active[indices[c]];
+          most[indices[c]] = std::max(most[indices[c]], taken[c]);
+        }
+      check::each_isa([&](Isa) {
+        LatentStats stats({kLatents});
+        stats.add({kRows, indices.data(), taken.data(), nullptr, kPitch, counts.data()}, nullptr, nullptr);
+        const LatentStatsState state = stats.state();
+        for (std::size_t l = 0; l < kLatents; ++l) {
+          CHECK(std::equal(wanted[l].sum.begin(), wanted[l].sum.end(), &state.sum[2 * l]));
+          CHECK(std::equal(wanted[l].squares.begin(), wanted[l].squares.end(), &state.squares[3 * l]));
+          CHECK_EQ(state.active[l], active[l]);
+          CHECK_EQ(state.max[l], most[l]);
+        }
+      });
+    }
+}
+
+TEST(digits_are_carried_in_time) {
+  // More of the largest values than a record's digits take, all of one latent.
+  const float value = 0x1.fffffep25f;
+  constexpr std::uint32_t kCodes = 1 << 16, kRows = 600;
+  static_assert(std::uint64_t{kCodes} * kRows > LatentRecord::kMostUnsettled);
+  const std::vector<std::uint32_t> indices(kCodes, 1), counts(kRows, kCodes);
+  const std::vector<float> values(kCodes, value);
+  const unsigned __int128 mantissa = 0xffffff, codes = std::uint64_t{kCodes} * kRows;
+  check::each_isa([&](Isa isa) {
+    if (isa == Isa::reference) return;  // it takes a second
+    LatentStats stats({2});
+    stats.add({kRows, indices.data(), values.data(), nullptr, 0, counts.data()}, nullptr, nullptr);
+    CHECK_EQ(stats.sum(1), std::ldexp(static_cast<double>(codes * mantissa), 2));
+    CHECK_EQ(stats.sum_of_squares(1), std::ldexp(static_cast<double>(codes * mantissa * mantissa), 4));
+    CHECK_EQ(stats.active_count(1), static_cast<double>(codes));
+    CHECK_EQ(stats.sum(0), 0.0);
+  });
+}
+
+TEST(sums_of_as_many_rows_as_there_may_be) {
+  const float value = 0x1.fffffep25f;
+  const std::uint32_t index = 0, count = 1;
+  LatentStats stats({1});
+  stats.add({1, &index, &value, nullptr, 1, &count}, nullptr, nullptr);
+  for (int doubled = 1; doubled <= 40; ++doubled) {
+    stats.merge(stats);
+    CHECK_EQ(stats.sum(0), std::ldexp(static_cast<double>(value), doubled));
+    CHECK_EQ(stats.sum_of_squares(0), std::ldexp(static_cast<double>(value) * value, doubled));
+    CHECK(same(stats, LatentStats({1}, stats.state())));
+  }
+  CHECK_THROWS(stats.merge(stats), ErrorCode::invalid_argument);
+  CHECK_THROWS(stats.add({1, &index, &value, nullptr, 1, &count}, nullptr, nullptr),
+               ErrorCode::invalid_argument);
+}
+
 TEST(merging_two_halves) {
   const Codes codes(400, 60, 3);
   const LatentStatsOptions options{60, 5, true, true};
@@ -263,6 +344,8 @@ TEST(damaged_states_are_refused) {
   refused([](auto& s) { s.max[0] = std::numeric_limits<float>::quiet_NaN(); });
   refused([](auto& s) { s.max[6] = 1; });  // never active
   refused([](auto& s) { s.sum[12] = 1; });
+  refused([](auto& s) { s.sum[1] = ~std::uint64_t{0}; });  // above what so many values can reach
+  refused([](auto& s) { s.squares[2] = ~std::uint64_t{0}; });
   refused([](auto& s) { s.active[0] = 101; });
   refused([](auto& s) { s.groups[1] = s.groups[0]; });
   refused([](auto& s) { s.group_rows[1] += 1; });
