@@ -173,6 +173,9 @@ void read_f32(const DeviceTensor& tensor, float* out) {
   const DeviceTensor direct = {{},  tensor.dtype, tensor.shape, contiguous_strides(tensor.shape),
                                out, nullptr};
   if (tensor.dtype == Dtype::f32) return copy_tensor(tensor, direct);
+  require(tensor.dtype == Dtype::f16 || tensor.dtype == Dtype::bf16 || tensor.dtype == Dtype::f64,
+          ErrorCode::format,
+          std::string("a tensor is of ") + dtype_name(tensor.dtype) + ", expected F32, F16, BF16 or F64");
   // On the host, a piece at a time.
   const TensorRows rows = rows_of(tensor, "reading a tensor");
   const std::uint64_t size = dtype_size(tensor.dtype);

@@ -67,6 +67,12 @@ PERSONASCOPE_API personascope_status personascope_sae_create(const personascope_
 /* Reads a folder in SAELens layout: cfg.json and sae_weights.safetensors (F32, F16, BF16 or F64). The error
  * names the file and the field or tensor. */
 PERSONASCOPE_API personascope_status personascope_sae_load(const char* folder, personascope_sae** sae);
+/* The same on a device: "cpu", "cuda", "cuda:N" or "auto", the first GPU or else the CPU. Codes and
+ * reconstructions are computed there, the same bits; every call below takes arrays of the host as before. */
+PERSONASCOPE_API personascope_status personascope_sae_load_on(const char* folder, const char* device,
+                                                              personascope_sae** sae);
+/* "cpu" or "cuda:N"; lives as long as the SAE. */
+PERSONASCOPE_API const char* personascope_sae_device(const personascope_sae* sae);
 /* NULL is allowed. */
 PERSONASCOPE_API void personascope_sae_destroy(personascope_sae* sae);
 
@@ -150,6 +156,7 @@ typedef struct personascope_sae_spec {
   const float* selection_scale; /* [latents] or NULL: latents are chosen by value times this */
   const float* input_mean;      /* [width], with input_scale, or NULL: inputs become (x - mean) / scale */
   const float* input_scale;
+  const char* device; /* as of personascope_sae_load_on; NULL: "cpu". A GPU does not screen in fp32 */
 } personascope_sae_spec;
 
 PERSONASCOPE_API personascope_status personascope_sae_create_from_spec(const personascope_sae_spec* spec,
@@ -190,7 +197,21 @@ PERSONASCOPE_API personascope_status personascope_stats_diff(const personascope_
 /* GPUs that can be used. reason, unless NULL, gets what they are, or why there is none; it stays valid. */
 PERSONASCOPE_API int personascope_cuda_devices(const char** reason);
 
-/* A tensor of the host or of a GPU, row-major unless it came through DLPack. */
+/* A tensor of the host or of a GPU, row-major unless it came through DLPack or is a slice.
+ *
+ * Tensors of another program pass without a copy, here from PyTorch (C++, x a torch::Tensor of the GPU):
+ *
+ *   personascope_tensor *x, *indices;
+ *   personascope_device_codes* codes;
+ *   personascope_sae_load_on("sae", "cuda", &sae);
+ *   personascope_tensor_from_dlpack(at::toDLPack(activations), &x);           // no copy
+ *   personascope_sae_encode_tensor(sae, x, &codes);                           // codes stay on the GPU
+ *   personascope_device_codes_tensors(codes, NULL, &indices, NULL);
+ *   personascope_tensor_to_dlpack(indices, &managed);                         // at::fromDLPack(managed)
+ *
+ * examples/python/torch_tensors.py does it from Python. Memory of a GPU that is handed over must not be
+ * written to while a call reads it: what other streams than CUDA's default one do to it later has to be
+ * waited for by the program. */
 typedef struct personascope_tensor personascope_tensor;
 struct DLManagedTensor; /* DLPack 0.8 */
 
@@ -201,18 +222,109 @@ PERSONASCOPE_API personascope_status personascope_tensor_create(const char* devi
                                                                 personascope_tensor** tensor);
 /* NULL is allowed. */
 PERSONASCOPE_API void personascope_tensor_destroy(personascope_tensor* tensor);
-/* Takes over what another program made, without a copy; where it fails, the caller keeps it. */
+/* Takes over what another program made, without a copy, after waiting for what was started on its GPU; where
+ * it fails, the caller keeps it. */
 PERSONASCOPE_API personascope_status personascope_tensor_from_dlpack(struct DLManagedTensor* managed,
                                                                      personascope_tensor** tensor);
 /* The receiver calls the result's deleter; it keeps the memory alive beyond personascope_tensor_destroy(). */
 PERSONASCOPE_API personascope_status personascope_tensor_to_dlpack(const personascope_tensor* tensor,
                                                                    struct DLManagedTensor** managed);
-/* All elements, between any two places; both without gaps, of one dtype and size. */
+/* A view of the places begin to end - 1 of an axis, which keeps the memory. */
+PERSONASCOPE_API personascope_status personascope_tensor_slice(const personascope_tensor* tensor,
+                                                               int32_t axis, uint64_t begin, uint64_t end,
+                                                               personascope_tensor** view);
+/* All elements, between any two places; both of one dtype and size, without gaps or with rows of one width.
+ */
 PERSONASCOPE_API personascope_status personascope_tensor_copy(const personascope_tensor* from,
                                                               personascope_tensor* to);
 /* Of element 0; memory of a GPU where the tensor lies there. */
 PERSONASCOPE_API void* personascope_tensor_data(const personascope_tensor* tensor);
 PERSONASCOPE_API uint64_t personascope_tensor_bytes(const personascope_tensor* tensor);
+
+/* ---- Tensors in and out of an SAE ------------------------------------------------------------------- */
+
+/* Codes that stay on the SAE's device. */
+typedef struct personascope_device_codes personascope_device_codes;
+
+/* Codes of x [..., width], of any SAE: F32 whose rows may be any step apart, or F16, BF16, F64, which the
+ * host widens; of the host or of the SAE's device. */
+PERSONASCOPE_API personascope_status personascope_sae_encode_tensor(const personascope_sae* sae,
+                                                                    const personascope_tensor* x,
+                                                                    personascope_device_codes** codes);
+PERSONASCOPE_API void personascope_device_codes_destroy(personascope_device_codes* codes);
+PERSONASCOPE_API uint64_t personascope_device_codes_tokens(const personascope_device_codes* codes);
+PERSONASCOPE_API uint64_t personascope_device_codes_pairs(const personascope_device_codes* codes);
+/* The codes where they lie, as personascope_codes has them: offsets U64 [tokens + 1], indices U32 and values
+ * F32 [pairs]; each pointer may be NULL. The tensors keep the memory, and are not to be written to. */
+PERSONASCOPE_API personascope_status personascope_device_codes_tensors(const personascope_device_codes* codes,
+                                                                       personascope_tensor** offsets,
+                                                                       personascope_tensor** indices,
+                                                                       personascope_tensor** values);
+PERSONASCOPE_API personascope_status
+personascope_device_codes_download(const personascope_device_codes* codes, personascope_codes** host);
+/* Writes reconstructions to out [..., out_width], F32, of the host or of the SAE's device. input: what was
+ * encoded, for a transcoder with a skip connection, else NULL. */
+PERSONASCOPE_API personascope_status personascope_sae_decode_tensor(const personascope_sae* sae,
+                                                                    const personascope_device_codes* codes,
+                                                                    const personascope_tensor* input,
+                                                                    personascope_tensor* out);
+/* As personascope_stats_add. */
+PERSONASCOPE_API personascope_status personascope_stats_add_tensor(personascope_stats* stats,
+                                                                   const personascope_sae* sae,
+                                                                   const personascope_tensor* x,
+                                                                   const uint32_t* groups);
+
+/* Statistics that stay on a device, without groups: encoding adds to them there. Exact: read, they are the
+ * bits of personascope_stats over the same tokens. May be used by any number of threads. */
+typedef struct personascope_device_stats personascope_device_stats;
+
+PERSONASCOPE_API personascope_status personascope_device_stats_create(const char* device, uint64_t latents,
+                                                                      personascope_device_stats** stats);
+PERSONASCOPE_API void personascope_device_stats_destroy(personascope_device_stats* stats);
+/* Encodes x by an SAE of the same device and adds the codes; or adds codes at hand. */
+PERSONASCOPE_API personascope_status personascope_device_stats_add(personascope_device_stats* stats,
+                                                                   const personascope_sae* sae,
+                                                                   const personascope_tensor* x);
+PERSONASCOPE_API personascope_status
+personascope_device_stats_add_codes(personascope_device_stats* stats, const personascope_device_codes* codes);
+/* Adds what was seen to statistics made without per_group. */
+PERSONASCOPE_API personascope_status personascope_device_stats_read(const personascope_device_stats* stats,
+                                                                    personascope_stats* to);
+/* [latents] each, as of personascope_stats_diff, computed where the statistics lie. */
+PERSONASCOPE_API personascope_status personascope_device_stats_difference(
+    const personascope_device_stats* before, const personascope_device_stats* after, double* delta,
+    double* effect_size);
+
+/* ---- Steering ---------------------------------------------------------------------------------------- */
+
+/* With c = centre or 0 and a = (x - c) . v, all taken before the change:
+ *   add      x += sum amount v                              any vectors
+ *   ablate   x -= sum a v                                   orthonormal within 1e-3, as below
+ *   clamp    x += sum (min(max(a, low), high) - a) v        low = high sets the coefficient
+ *   project  x  = c + sum a v */
+enum { PERSONASCOPE_ADD = 0, PERSONASCOPE_ABLATE = 1, PERSONASCOPE_CLAMP = 2, PERSONASCOPE_PROJECT = 3 };
+
+/* Set everything to 0 and struct_size to sizeof(personascope_steering). Arrays of the host; NULL where an
+ * operation or an option does not need them. */
+typedef struct personascope_steering {
+  uint64_t struct_size;
+  int32_t operation;
+  int32_t reserved;
+  uint64_t width;
+  uint64_t groups;      /* sets of vectors, of which each row has one; 0: 1 */
+  uint64_t dimensions;  /* vectors a row, at most 64; 0: 1 */
+  const float* vectors; /* [groups, dimensions, width] */
+  const float* amounts; /* [groups, dimensions]; add */
+  const float* low;     /* [groups, dimensions] each; clamp; infinite bounds are open ends */
+  const float* high;
+  const float* centre;   /* [width] or NULL */
+  const uint8_t* mask;   /* [rows]: rows that change, not 0; NULL: all */
+  const uint32_t* group; /* [rows], < groups; NULL: all 0 */
+} personascope_steering;
+
+/* Changes x [..., width] of F32 in place, where it lies; rows may be any step apart. */
+PERSONASCOPE_API personascope_status personascope_steer(personascope_tensor* x,
+                                                        const personascope_steering* steering);
 
 #ifdef __cplusplus
 }

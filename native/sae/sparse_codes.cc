@@ -55,7 +55,9 @@ std::array<DeviceTensor, 3> DeviceSparseCodes::tensors() const {
   };
   if (!codes_) {
     const std::shared_ptr<void> owner = std::const_pointer_cast<SparseCodes>(about_);
-    return {view_of(Dtype::u32, tokens() + 1, about_->offsets.data(), owner),
+    const auto offsets =
+        std::make_shared<std::vector<std::uint64_t>>(about_->offsets.begin(), about_->offsets.end());
+    return {view_of(Dtype::u64, tokens() + 1, offsets->data(), offsets),
             view_of(Dtype::u32, pairs_, about_->indices.data(), owner),
             view_of(Dtype::f32, pairs_, about_->values.data(), owner)};
   }

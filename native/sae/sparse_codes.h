@@ -56,7 +56,7 @@ class DeviceSparseCodes {
 
   // A copy. Throws invalid_argument where the pairs do not fit 32-bit offsets.
   SparseCodes download() const;
-  // Offsets U32 (of a GPU U64) [tokens + 1], indices U32 and values F32 [pairs]: views, which keep them.
+  // Offsets U64 [tokens + 1], indices U32 and values F32 [pairs], where they lie; they keep the memory.
   std::array<DeviceTensor, 3> tensors() const;
 
  private:
