@@ -145,17 +145,16 @@ std::optional<Precision> Sae::device_precision(const std::optional<Precision>& w
 
 Precision Sae::choose(const std::optional<Precision>& wanted) const {
   const auto given = wanted ? wanted : spec_.precision ? spec_.precision : precision_of_environment();
-  const auto possible = [&](Precision precision) {
-    return screen_kernels(precision) &&
-           (precision != Precision::int8 || padded_width(spec_.width) <= kMostInt8Width);
-  };
-  if (given) return possible(*given) ? *given : Precision::fp32;
+  const bool int8_holds = padded_width(spec_.width) <= kMostInt8Width;
+  if (given) return *given == Precision::int8 && !int8_holds ? Precision::fp32 : *given;
   // A small encoder is quicker read than copied.
   if (spec_.latents < 4096 || spec_.latents * spec_.width < (std::size_t{1} << 22)) return Precision::fp32;
   const std::lock_guard lock(mutex_);
-  for (const Precision precision : {Precision::int8, Precision::bf16})
-    if (possible(precision) && !screenings_[static_cast<std::size_t>(precision)].loose) return precision;
-  return Precision::fp32;
+  const auto pays = [&](Precision precision) {
+    return !screenings_[static_cast<std::size_t>(precision)].loose;
+  };
+  if (int8_holds && pays(Precision::int8)) return Precision::int8;
+  return multiplies_bf16() && pays(Precision::bf16) ? Precision::bf16 : Precision::fp32;
 }
 
 std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, std::size_t tokens,

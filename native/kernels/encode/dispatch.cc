@@ -23,20 +23,25 @@ const Variants<EncodeKernels>& encode_variants() {
   return variants;
 }
 
-const ScreenKernels* screen_kernels(Precision precision) {
+const ScreenKernels& screen_kernels(Precision precision) {
   const Isa isa = active_isa();
   switch (precision) {
     case Precision::int8:
-      if (isa == Isa::avx512 && __builtin_cpu_supports("avx512vnni")) return &int8_avx512;
-      return isa == Isa::reference ? &int8_reference : &int8_avx2;
+      if (isa == Isa::avx512 && __builtin_cpu_supports("avx512vnni")) return int8_avx512;
+      return isa == Isa::reference ? int8_reference : int8_avx2;
     case Precision::bf16:
-      return isa == Isa::avx512 && __builtin_cpu_supports("avx512bf16") ? &bf16_avx512 : nullptr;
+      if (multiplies_bf16()) return bf16_avx512;
+      return isa == Isa::reference ? bf16_reference : bf16_avx2;
     case Precision::fp32:
       break;
   }
-  return isa == Isa::avx512 ? &encode_avx512.fp32
-         : isa == Isa::avx2 ? &encode_avx2.fp32
-                            : &encode_reference.fp32;
+  return isa == Isa::avx512 ? encode_avx512.fp32
+         : isa == Isa::avx2 ? encode_avx2.fp32
+                            : encode_reference.fp32;
+}
+
+bool multiplies_bf16() {
+  return active_isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
 }
 
 namespace {
@@ -315,10 +320,7 @@ void encode(const EncodeArgs& given) {
   if (!args.screen) args.screen = encoder.screen.get();
   check_sizes(encoder, args.x_stride);
   require(args.screen != nullptr, ErrorCode::internal, "encode: the encoder has no screen");
-  const ScreenKernels* screening = screen_kernels(args.screen->precision);
-  require(
-      screening != nullptr, ErrorCode::invalid_argument,
-      std::string("encode: this CPU has no kernels for precision ") + precision_name(args.screen->precision));
+  const ScreenKernels& screening = screen_kernels(args.screen->precision);
   const Selection& selection = encoder.selection;
   const bool groups = selection.rule == SelectionRule::groupmax;
   if (selection.bounded()) {
@@ -338,7 +340,7 @@ void encode(const EncodeArgs& given) {
 
   const EncodeKernels kernels = encode_variants().active();
   const std::size_t threads = static_cast<std::size_t>(thread_count());
-  Plan plan{args, encoder, kernels, *screening};
+  Plan plan{args, encoder, kernels, screening};
   plan.padded = padded_width(encoder.width);
   plan.k = groups ? 1 : selection.bounded() ? args.k : 0;
   plan.group = groups ? encoder.latents / args.k : encoder.latents;
@@ -347,7 +349,7 @@ void encode(const EncodeArgs& given) {
   plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
   plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
 
-  const std::size_t slots = screening->group, token_bytes = screening->panel_bytes(plan.padded) / slots + 1;
+  const std::size_t slots = screening.group, token_bytes = screening.panel_bytes(plan.padded) / slots + 1;
   std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 256), slots);
   if (encoder.latents <= 4 * kLeastRange)
     // A small encoder stays in the cache: smaller blocks cost nothing and give every thread work.
@@ -366,7 +368,7 @@ void encode(const EncodeArgs& given) {
   if (ranges == 1)
     encode_by_tokens(plan, units, counter);
   else
-    encode_by_latents(plan, units, groups ? 1 : screening->step, ranges, counter);
+    encode_by_latents(plan, units, groups ? 1 : screening.step, ranges, counter);
   if (args.count) {
     args.count->screened += counter.screened;
     args.count->rescored += counter.rescored;

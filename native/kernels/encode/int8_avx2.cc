@@ -9,31 +9,12 @@
 
 #include "native/kernels/encode/push.inl"
 
+#include "native/kernels/encode/int8_pack.inl"
+
 namespace personascope {
 namespace {
 
-constexpr std::size_t kGroup = 12, kTogether = 4, kHeader = 64;
-
-std::size_t panel_bytes(std::size_t width) {
-  return kHeader + Int8Copy::width4(width) * kGroup * 2;
-}
-
-// [64 bytes: what each token's sums begin with][width4 / 4][12 tokens][4 dimensions of 16 bits]
-void pack(const void* rows, std::size_t row_pitch, std::size_t tokens, std::size_t width, void* panel) {
-  const std::int8_t* q = static_cast<const std::int8_t*>(rows);
-  std::int32_t* starts = static_cast<std::int32_t*>(panel);
-  std::int16_t* out = reinterpret_cast<std::int16_t*>(static_cast<char*>(panel) + kHeader);
-  for (std::size_t t = 0; t < kGroup; ++t) {
-    std::int32_t sum = 0;
-    for (std::size_t i = 0; i < Int8Copy::width4(width); i += 4)
-      for (std::size_t j = 0; j < 4; ++j) {
-        const std::int16_t value = t < tokens && i + j < width ? q[t * row_pitch + i + j] : std::int16_t{0};
-        sum += value;
-        out[i * kGroup + t * 4 + j] = value;
-      }
-    starts[t] = -128 * sum;
-  }
-}
+constexpr std::size_t kTogether = 4;
 
 // Latents first .. first + 7 with tokens token .. token + 3; `at` is the byte of the first in the panel's
 // rows.
@@ -95,7 +76,8 @@ void screen(const ScreenArgs& args) {
 
 }  // namespace
 
-const ScreenKernels int8_avx2 = {kGroup, kPanelLatents, panel_bytes, pack, screen};
+const ScreenKernels int8_avx2 = {kGroup, kPanelLatents, panel_bytes<std::int16_t>, pack<std::int16_t>,
+                                 screen};
 
 }  // namespace personascope
 #include "native/kernels/simd/target_end.h"

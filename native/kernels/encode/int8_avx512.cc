@@ -11,32 +11,10 @@
 
 #include "native/kernels/simd/lanes_avx512.h"
 
+#include "native/kernels/encode/int8_pack.inl"
+
 namespace personascope {
 namespace {
-
-constexpr std::size_t kGroup = 12;
-constexpr std::size_t kHeader = 64;  // bytes: what each token's sums begin with
-
-std::size_t panel_bytes(std::size_t width) {
-  return kHeader + Int8Copy::width4(width) * kGroup;
-}
-
-// [64 bytes of starts][width4 / 4][12 tokens][4 dimensions]
-void pack(const void* rows, std::size_t row_pitch, std::size_t tokens, std::size_t width, void* panel) {
-  const std::int8_t* q = static_cast<const std::int8_t*>(rows);
-  std::int32_t* starts = static_cast<std::int32_t*>(panel);
-  std::int8_t* out = static_cast<std::int8_t*>(panel) + kHeader;
-  for (std::size_t t = 0; t < kGroup; ++t) {
-    std::int32_t sum = 0;
-    for (std::size_t i = 0; i < Int8Copy::width4(width); i += 4)
-      for (std::size_t j = 0; j < 4; ++j) {
-        const std::int8_t value = t < tokens && i + j < width ? q[t * row_pitch + i + j] : std::int8_t{0};
-        sum += value;
-        out[i * kGroup + t * 4 + j] = value;
-      }
-    starts[t] = -128 * sum;
-  }
-}
 
 inline void add_products(__m512i& sums, __m512i weights, __m512i token) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(weights), "v"(token));
@@ -132,7 +110,8 @@ void screen(const ScreenArgs& args) {
 
 }  // namespace
 
-const ScreenKernels int8_avx512 = {kGroup, kPanelLatents, panel_bytes, pack, screen};
+const ScreenKernels int8_avx512 = {kGroup, kPanelLatents, panel_bytes<std::int8_t>, pack<std::int8_t>,
+                                   screen};
 
 }  // namespace personascope
 #include "native/kernels/simd/target_end.h"

@@ -58,8 +58,8 @@ void bound(const EncoderWeights& encoder, Screen& screen, std::size_t l, const R
     screen.slack_error[l] = 0;
     screen.slack_offset[l] = up(offset);
   } else if (screen.precision == Precision::bf16) {
-    // Two products and two sums an instruction, none more precise than fp32; subnormal operands and results
-    // count as zero there.
+    // Products are exact, their `width` sums round; AVX-512's instruction may round twice as often, and takes
+    // subnormal operands and results for zero.
     const double roundings = (2 * width + 16) * kUnit, flushed = 0x1p-120 * width;
     screen.slack_norm[l] = up(scale * (row.residual + flushed + roundings * rounded));
     // The sums are those of the rounded token, which is as long as |x| + |x - x^| at most.

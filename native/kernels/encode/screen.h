@@ -137,7 +137,10 @@ struct EncodeKernels {
 };
 const Variants<EncodeKernels>& encode_variants();
 
-// The kernels of a precision with the ISA in force; null where the CPU has none.
-const ScreenKernels* screen_kernels(Precision precision);
+// The kernels of a precision with the ISA in force.
+const ScreenKernels& screen_kernels(Precision precision);
+// Whether the ISA in force multiplies bf16 itself. Elsewhere screening in bf16 takes as long as in fp32,
+// whose bounds are tighter.
+bool multiplies_bf16();
 
 }  // namespace personascope

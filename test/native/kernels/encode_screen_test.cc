@@ -101,7 +101,7 @@ void every_isa(const Body& body) {
 std::size_t violations(const Data& data, Precision precision, const float* mean) {
   const EncoderWeights encoder = data.encoder();
   const auto screen = make_screen(encoder, precision, mean);
-  const ScreenKernels& kernels = *screen_kernels(precision);
+  const ScreenKernels& kernels = screen_kernels(precision);
   EncodeArgs args;
   args.encoder = &encoder;
   args.screen = screen.get();
@@ -238,7 +238,6 @@ TEST(bounds_hold_for_random_and_adversarial_pairs) {
   for (const auto& [name, data] : kinds)
     every_isa([&](const std::string& isa) {
       for (const Precision precision : kPrecisions) {
-        if (!screen_kernels(precision)) continue;
         for (const float* mean : {static_cast<const float*>(nullptr), data.x.data() + data.width}) {
           if (precision == Precision::fp32 && mean) continue;
           const std::size_t wrong = violations(data, precision, mean);
@@ -266,10 +265,9 @@ TEST(sets_equal_float64_outside_fp32_ties) {
     const EncoderWeights encoder = data.encoder();
     std::vector<std::vector<std::vector<Code>>> found;
     for (const Precision precision : kPrecisions)
-      if (screen_kernels(precision))
-        found.push_back(encode_lists(
-            encoder, *make_screen(encoder, precision, precision == Precision::fp32 ? nullptr : data.x.data()),
-            data, k));
+      found.push_back(encode_lists(
+          encoder, *make_screen(encoder, precision, precision == Precision::fp32 ? nullptr : data.x.data()),
+          data, k));
     const std::string shape = std::to_string(n) + " x " + std::to_string(d) + ", k " + std::to_string(k);
     for (std::size_t i = 1; i < found.size(); ++i)
       if (!same(found[0], found[i])) check::report(__FILE__, __LINE__, shape + ": precisions differ");
@@ -351,7 +349,6 @@ TEST(selection_rules) {
     every_isa([&](const std::string& isa) {
       for (const Precision precision : kPrecisions)
         for (const int threads : {1, 3}) {
-          if (!screen_kernels(precision)) continue;
           const int before = thread_count();
           set_thread_count(threads);
           const auto codes = encode_lists(encoder, *make_screen(encoder, precision, nullptr), data, rule.k);
@@ -439,7 +436,6 @@ TEST(weights_of_16_bits_count_as_their_exact_values) {
       const auto expected = encode_lists(wide, *make_screen(wide, Precision::fp32, nullptr), data, 20);
       every_isa([&](const std::string& isa) {
         for (const Precision precision : kPrecisions) {
-          if (!screen_kernels(precision)) continue;
           if (!same(encode_lists(narrow, *make_screen(narrow, precision, nullptr), data, 20), expected))
             check::report(__FILE__, __LINE__,
                           isa + ", " + precision_name(precision) + ", " + dtype_name(dtype));

@@ -131,7 +131,6 @@ void check_problem(const Problem& p, const std::string& name, bool centred = tru
   every_variant([&](const std::string& variant) {
     const EncoderWeights encoder = p.encoder(centred);
     for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::int8}) {
-      if (!screen_kernels(precision)) continue;
       // Codes do not depend on the mean that tokens are screened with: here an input itself.
       for (const float* mean : {static_cast<const float*>(nullptr), p.x.data()}) {
         if (precision == Precision::fp32 && mean) continue;
