@@ -26,9 +26,9 @@ void pack(const void* rows, std::size_t row_pitch, std::size_t tokens, std::size
 template <int Rows>
 __attribute__((always_inline)) inline void add_pair(Vec (&sums)[Rows][2], const std::uint8_t* w,
                                                     std::size_t stride, const char* x) {
-  const __m256i upper = _mm256_set1_epi32(-65536);
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
+    asm("" : "+r"(w));  // broadcasts are read again rather than kept: registers are full
     const float* tokens = reinterpret_cast<const float*>(x) + static_cast<std::size_t>(i) * kTokens;
     const Vec x0 = v_load(tokens), x1 = v_load(tokens + kLanes);
 #pragma GCC unroll 12
@@ -36,8 +36,9 @@ __attribute__((always_inline)) inline void add_pair(Vec (&sums)[Rows][2], const 
       int two;
       __builtin_memcpy(&two, w + static_cast<std::size_t>(r) * stride, 4);
       const __m256i both = _mm256_set1_epi32(two);
-      const Vec weight =
-          _mm256_castsi256_ps(i == 0 ? _mm256_slli_epi32(both, 16) : _mm256_and_si256(both, upper));
+      // By shifts only: there is no register left for a mask.
+      const __m256i low = i == 0 ? both : _mm256_srli_epi32(both, 16);
+      const Vec weight = _mm256_castsi256_ps(_mm256_slli_epi32(low, 16));
       sums[r][0] = v_fma(weight, x0, sums[r][0]);
       sums[r][1] = v_fma(weight, x1, sums[r][1]);
     }
