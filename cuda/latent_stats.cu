@@ -13,10 +13,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-struct Checked {
-  unsigned long long latent, negative, non_finite;  // first pair each, or ~0
-  unsigned long long spilled;
-};
+using Checked = StatsFindings;
 
 __global__ void __launch_bounds__(kThreads)
     check_kernel(const std::uint32_t* indices, const float* values, std::uint64_t pairs,
@@ -106,8 +103,10 @@ void start_at_zero(Buffer<T>& buffer, std::size_t size, cudaStream_t stream) {
 void stats_start(DeviceStats& stats, std::uint64_t latents) {
   require(latents >= 1 && latents < (std::uint64_t{1} << 32), ErrorCode::invalid_argument,
           "latent statistics of " + std::to_string(latents) + " latents, expected 1 to 4294967295");
-  Stream stream;
+  const Stream& stream = stats.stream;
   stats.latents = latents;
+  stats.findings.reserve(1, "latent statistics");
+  stats.findings_here.reserve(1, "latent statistics");
   start_at_zero(stats.sum, latents * kSumLimbs, stream);
   start_at_zero(stats.squares, latents * kSquaresLimbs, stream);
   start_at_zero(stats.active, latents, stream);
@@ -116,15 +115,15 @@ void stats_start(DeviceStats& stats, std::uint64_t latents) {
 }
 
 void stats_add(DeviceStats& stats, const DeviceCodes& codes) {
-  Stream stream;
-  const Checked none = {~0ull, ~0ull, ~0ull, 0};
-  Buffer<Checked> checked;
-  upload(checked, &none, 1, stream, "findings");
+  const Stream& stream = stats.stream;
+  Checked& found = *stats.findings_here.data();
+  found = {~0ull, ~0ull, ~0ull, 0};
+  check_cuda(cudaMemcpyAsync(stats.findings.data(), &found, sizeof found, cudaMemcpyHostToDevice, stream),
+             "clearing findings");
   const unsigned blocks = blocks_for(codes.pairs);
   launch("check_codes", check_kernel, {blocks, kThreads}, stream, codes.indices.data(), codes.values.data(),
-         codes.pairs, stats.latents, checked.data());
-  Checked found;
-  copy_bytes(&found, checked.data(), sizeof found, stream, "findings");
+         codes.pairs, stats.latents, stats.findings.data());
+  copy_bytes(&found, stats.findings.data(), sizeof found, stream, "findings");
   const auto refuse = [](unsigned long long place, ErrorCode code, const std::string& what) {
     if (place != ~0ull) fail(code, "latent statistics: code " + std::to_string(place) + " " + what);
   };
@@ -142,7 +141,8 @@ void stats_add(DeviceStats& stats, const DeviceCodes& codes) {
     stats.spilled_latents = std::move(latents);
     stats.spilled_values = std::move(values);
   }
-  check_cuda(cudaMemsetAsync(&checked.data()->spilled, 0, sizeof found.spilled, stream), "clearing findings");
+  check_cuda(cudaMemsetAsync(&stats.findings.data()->spilled, 0, sizeof found.spilled, stream),
+             "clearing findings");
   const Totals totals = {stats.sum.data(),
                          stats.squares.data(),
                          stats.active.data(),
@@ -150,7 +150,7 @@ void stats_add(DeviceStats& stats, const DeviceCodes& codes) {
                          stats.spilled_latents.data() + stats.spilled,
                          stats.spilled_values.data() + stats.spilled};
   launch("add_codes", add_kernel, {blocks, kThreads}, stream, codes.indices.data(), codes.values.data(),
-         codes.pairs, totals, checked.data());
+         codes.pairs, totals, stats.findings.data());
   stream.wait();
   stats.spilled = spilled;
   stats.rows += codes.tokens;

@@ -7,6 +7,12 @@
 
 namespace personascope {
 
+// What was found in codes that are to be added.
+struct StatsFindings {
+  unsigned long long latent, negative, non_finite;  // first pair each, or ~0
+  unsigned long long spilled;
+};
+
 struct DeviceStats {
   int device = 0;
   std::uint64_t latents = 0, rows = 0;
@@ -16,6 +22,10 @@ struct DeviceStats {
   cuda::Buffer<std::uint32_t> spilled_latents;
   cuda::Buffer<float> spilled_values;
   std::uint64_t spilled = 0;
+  // Kept from call to call: making them takes longer than adding the codes of a batch.
+  cuda::Stream stream;
+  cuda::Buffer<StatsFindings> findings;
+  cuda::PinnedBuffer<StatsFindings> findings_here;
 };
 
 namespace cuda {

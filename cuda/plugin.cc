@@ -95,7 +95,7 @@ std::int32_t device_info(std::int32_t device, DeviceInfo* info) {
     info->major = properties.major;
     info->minor = properties.minor;
     info->multiprocessors = properties.multiProcessorCount;
-    info->hopper_kernels = properties.major == 9 && properties.minor == 0;
+    info->hopper_kernels = runs_hopper_kernels(device) ? 1 : 0;
     info->cache_bytes = static_cast<std::uint64_t>(properties.l2CacheSize);
     std::size_t free = 0, total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "asking for free device memory");
@@ -113,7 +113,11 @@ void release(std::int32_t device, void* memory) {
 }
 
 std::int32_t copy(std::int32_t device, void* to, const void* from, std::uint64_t bytes) {
-  return on_device(device, [&] { check_cuda(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying"); });
+  return on_device(device, [&] {
+    // cudaMemcpy() may return before the last bytes are there: between devices, and from pageable memory.
+    const Stream stream;
+    copy_bytes(to, from, bytes, stream, "memory");
+  });
 }
 
 std::int32_t place_of(const void* memory) {

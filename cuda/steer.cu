@@ -1,6 +1,7 @@
 // Steering in place; the arithmetic of native/kernels/steer, to the bit. One block a row at a time: the
 // products with the vectors are canonical, an octet of lanes each.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "cuda/device/canonical.cuh"
@@ -89,23 +90,36 @@ void steer(const DeviceSteerArgs& given) {
   args.stride = given.stride;
   args.dimensions = given.dimensions;
   const std::size_t count = given.groups * given.dimensions;
-  std::vector<float> padded(count * args.padded, 0.0f);
-  for (std::size_t j = 0; j < count; ++j)
-    std::copy_n(given.vectors + j * given.width, given.width, padded.data() + j * args.padded);
-  Buffer<float> vectors, amounts, low, high, centre, scratch;
-  Buffer<std::uint8_t> mask;
-  Buffer<std::uint32_t> group;
-  const auto take = [&stream](auto& buffer, const auto* from, std::size_t size) {
-    if (from) upload(buffer, from, size, stream, "steering");
-    return from ? buffer.data() : nullptr;
+  // The host's arrays one behind the other, each at a multiple of kApart bytes: one allocation, one copy.
+  constexpr std::size_t kApart = 256, kAbsent = ~std::size_t{0};
+  std::vector<std::uint8_t> packed;
+  const auto put = [&packed](const auto* from, std::size_t size, std::size_t pitch, std::size_t times) {
+    if (!from) return kAbsent;
+    const std::size_t at = packed.size(), element = sizeof *from;
+    packed.resize((at + times * pitch * element + kApart - 1) / kApart * kApart, 0);
+    for (std::size_t i = 0; i < times; ++i)
+      std::memcpy(packed.data() + at + i * pitch * element, from + i * size, size * element);
+    return at;
   };
-  args.vectors = take(vectors, padded.data(), padded.size());
-  args.amounts = take(amounts, given.amounts, count);
-  args.low = take(low, given.low, count);
-  args.high = take(high, given.high, count);
-  args.centre = take(centre, given.centre, given.width);
-  args.mask = take(mask, given.mask, given.rows);
-  args.group = take(group, given.group, given.rows);
+  const std::size_t vectors = put(given.vectors, given.width, args.padded, count),
+                    amounts = put(given.amounts, count, count, 1), low = put(given.low, count, count, 1),
+                    high = put(given.high, count, count, 1),
+                    centre = put(given.centre, given.width, given.width, 1),
+                    mask = put(given.mask, given.rows, given.rows, 1),
+                    group = put(given.group, given.rows, given.rows, 1);
+  Buffer<std::uint8_t> arrays;
+  Buffer<float> scratch;
+  upload(arrays, packed.data(), packed.size(), stream, "steering");
+  const auto floats = [&arrays](std::size_t at) {
+    return at == kAbsent ? nullptr : reinterpret_cast<const float*>(arrays.data() + at);
+  };
+  args.vectors = floats(vectors);
+  args.amounts = floats(amounts);
+  args.low = floats(low);
+  args.high = floats(high);
+  args.centre = floats(centre);
+  args.mask = mask == kAbsent ? nullptr : arrays.data() + mask;
+  args.group = group == kAbsent ? nullptr : reinterpret_cast<const std::uint32_t*>(arrays.data() + group);
   int processors = 0;
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, given.device),
              "asking the device");

@@ -121,13 +121,6 @@ __device__ inline void prefetch_map(const CUtensorMap* map) {
 
 // ---- products --------------------------------------------------------------------------------------------
 
-// An operand: rows of 128 bytes of k, swizzled by 128 bytes as bulk copies write them, eight rows (1024
-// bytes) a group. The tile begins at a multiple of 1024 bytes; 32 bytes further along k is 2 more in the
-// descriptor.
-__device__ inline std::uint64_t operand(const void* tile) {
-  constexpr std::uint64_t kGroup = 1024 >> 4, kSwizzle128 = 1;
-  return (shared_address(tile) & 0x3FFFFu) >> 4 | std::uint64_t{1} << 16 | kGroup << 32 | kSwizzle128 << 62;
-}
 __device__ inline void product_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

@@ -110,6 +110,10 @@ void upload(Buffer<T>& to, const T* from, std::size_t count, cudaStream_t stream
   copy_bytes(to.data(), from, count * sizeof(T), stream, what);
 }
 
+// The device is of compute capability 9.0, and this build has Hopper's kernels for it (hopper_probe.cu). It
+// must be the current one.
+bool runs_hopper_kernels(int device);
+
 // The device that memory lies on, -1 for the host's.
 int device_of(const void* memory);
 

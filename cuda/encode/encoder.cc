@@ -34,9 +34,7 @@ DeviceEncoder::DeviceEncoder(const DeviceEncoderArgs& args)
     : device_(args.device),
       workspace_bytes_(args.workspace_bytes ? args.workspace_bytes : kWorkspace),
       weights_(args) {
-  cudaDeviceProp properties;
-  check_cuda(cudaGetDeviceProperties(&properties, device_), "asking the device");
-  hopper_ = properties.major == 9 && properties.minor == 0;
+  hopper_ = runs_hopper_kernels(device_);
   apart_ = weights_.selection.scale && !weights_.selection.scaled_codes &&
            weights_.selection.rule != SelectionRule::gated;
   status_.reserve(1, "a status");

@@ -112,8 +112,8 @@ __device__ void consume(const ScreenArgs& args, const TileSchedule& schedule, co
     for (int step = 0; step < steps; ++step) {
       wait_for(&shared.full[place.stage], place.parity);
       const std::uint8_t* stage = ring + place.stage * kStageBytes;
-      const std::uint64_t a = operand(stage + group * 64 * kHopperStepBytes),
-                          b = operand(stage + kLatentBytes);
+      const std::uint64_t a = operand_descriptor(shared_address(stage + group * 64 * kHopperStepBytes)),
+                          b = operand_descriptor(shared_address(stage + kLatentBytes));
       hold(sums);
       product_fence();
 #pragma unroll

@@ -35,6 +35,14 @@ PERSONASCOPE_HOST_DEVICE inline Place2 wgmma_accumulator(int thread, int i) {
   return {16 * (thread / 32) + thread % 32 / 4 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (thread % 4) + i % 2};
 }
 
+// An operand in shared memory: rows of 128 bytes of k, swizzled by 128 bytes as bulk copies write them, eight
+// rows (1024 bytes) a group. The tile begins at a multiple of 1024 bytes; 32 bytes further along k is 2 more
+// in the descriptor.
+PERSONASCOPE_HOST_DEVICE inline std::uint64_t operand_descriptor(std::uint32_t shared_address) {
+  constexpr std::uint64_t kGroup = 1024 >> 4, kSwizzle128 = 1;
+  return (shared_address & 0x3FFFFu) >> 4 | std::uint64_t{1} << 16 | kGroup << 32 | kSwizzle128 << 62;
+}
+
 // ---- the portable kernel's block: 8 warps, 4 along latents, 2 along tokens ------------------------------
 constexpr int kBlockLatents = 128, kBlockTokens = 128, kBlockWarps = 8;
 constexpr int kWarpLatents = 32, kWarpTokens = 64;

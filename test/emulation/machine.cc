@@ -16,7 +16,7 @@ namespace emulation {
 
 namespace {
 
-constexpr std::size_t kMostShared = 227 * 1024, kSharedUnit = 228 * 1024, kShared = 48 * 1024;
+constexpr std::size_t kMostShared = 227 * 1024, kShared = 48 * 1024;
 constexpr unsigned kMostCluster = 8;
 
 struct Copy {
@@ -56,7 +56,7 @@ struct Block {
   uint3 index = {};
   unsigned rank = 0;  // in its cluster
   unsigned alive = 0;
-  char* shared = nullptr;
+  char *window = nullptr, *shared = nullptr;  // what it has of shared memory, and where that begins
   std::size_t shared_used = 0;
   std::map<const void*, char*> shared_names;
   std::vector<Warp> warps;
@@ -70,10 +70,11 @@ struct Machine {
   std::vector<Thread> threads;
   std::deque<Thread*> runnable;
   std::vector<Thread*> polling;
+  std::vector<Thread*> at_cluster_barrier;
   Thread* running = nullptr;
   std::string defect;
 };
-thread_local Machine* machine = nullptr;
+__thread Machine* machine = nullptr;
 
 std::uint64_t number_of(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -131,7 +132,7 @@ void thread_body() {
 }
 
 char* shared_memory() {
-  static char* const memory = static_cast<char*>(allocate(kMostCluster * kSharedUnit, -1));
+  static char* const memory = static_cast<char*>(allocate(kMostCluster * kSharedWindow, -1));
   return memory;
 }
 
@@ -139,9 +140,12 @@ void start_cluster(std::uint64_t first_block, std::uint32_t launch) {
   Machine& m = *machine;
   const Grid& grid = *m.grid;
   const unsigned count = grid.threads.x;
+  start_hopper();
+  const std::size_t shared_begin = seed() ? chance() % 8 * 128 : 0;  // the same in all blocks
   m.blocks.assign(grid.cluster, {});
   m.threads.assign(static_cast<std::size_t>(grid.cluster) * count, {});
   m.polling.clear();
+  m.at_cluster_barrier.clear();
   m.runnable.clear();
   for (unsigned b = 0; b < grid.cluster; ++b) {
     Block& block = m.blocks[b];
@@ -152,7 +156,9 @@ void start_cluster(std::uint64_t first_block, std::uint32_t launch) {
     block.rank = b;
     block.alive = count;
     block.warps.assign((count + 31) / 32, {});
-    block.shared = shared_memory() + b * kSharedUnit;
+    block.window = shared_memory() + b * kSharedWindow;
+    // Any multiple of 128 bytes may be the first: compilers put their own before it.
+    block.shared = block.window + shared_begin;
     block.shared_used = (grid.shared_bytes + 127) / 128 * 128;
     clear_shared(block.shared, grid.shared_bytes);
     for (unsigned t = 0; t < count; ++t) {
@@ -211,10 +217,16 @@ std::string waits_without_end() {
 void run_cluster() {
   Machine& m = *machine;
   for (;;) {
-    if (m.runnable.empty() && !poll() && !finish_pending()) {
+    const bool idle = m.runnable.empty();
+    if (idle && std::all_of(m.threads.begin(), m.threads.end(), [](const Thread& t) { return t.done; })) {
+      m.defect = unfinished();
+      return;
+    }
+    if (idle && !poll() && !finish_pending()) {
       m.defect = waits_without_end();
       return;
     }
+    if (!m.defect.empty()) return;
     if (m.runnable.empty()) continue;
     m.running = m.runnable.front();
     m.runnable.pop_front();
@@ -286,6 +298,46 @@ void defect(const std::string& what) {
   machine->defect = what;
   go_to_scheduler(true);
   __builtin_unreachable();
+}
+
+void report(const std::string& what) {
+  machine->defect = what;
+}
+
+unsigned cluster_rank() {
+  return machine->running->block->rank;
+}
+
+unsigned thread_key() {
+  return cluster_rank() * 1024 + machine->running->number;
+}
+
+void cluster_barrier() {
+  const Outside outside;
+  Machine& m = *machine;
+  Thread& self = *m.running;
+  if (m.at_cluster_barrier.size() + 1 < m.threads.size()) {
+    m.at_cluster_barrier.push_back(&self);
+    wait_as("the cluster's barrier");
+    return;
+  }
+  for (Thread* other : m.at_cluster_barrier) {
+    ++other->actor.phase;
+    make_ready(*other);
+  }
+  ++self.actor.phase;
+  m.at_cluster_barrier.clear();
+}
+
+std::uint32_t shared_address(const void* at) {
+  const std::ptrdiff_t offset = static_cast<const char*>(at) - machine->running->block->window;
+  if (offset < 0 || static_cast<std::size_t>(offset) >= kSharedWindow) defect("no address of shared memory");
+  return static_cast<std::uint32_t>(offset);
+}
+
+char* shared_window(unsigned rank) {
+  if (rank >= machine->blocks.size() || machine->blocks[rank].alive == 0) return nullptr;
+  return machine->blocks[rank].window;
 }
 
 void wait_until(const char* what, const std::function<bool()>& ready) {
@@ -441,7 +493,7 @@ std::string run(const Grid& grid) {
   made.grid = &grid;
   ++launches;
   set_arguments(grid.call.get(), grid.call_bytes);
-  set_shared(shared_memory(), kMostCluster * kSharedUnit);
+  set_shared(shared_memory(), kMostCluster * kSharedWindow);
   const std::uint64_t clusters = static_cast<std::uint64_t>(grid.blocks.x) * grid.blocks.y / grid.cluster;
   // Blocks may run in any order: backwards for odd seeds.
   for (std::uint64_t c = 0; c < clusters && made.defect.empty(); ++c) {

@@ -30,8 +30,10 @@ std::uint8_t* dynamic_shared();
 // The block's memory of that name.
 void* static_shared(const void* name, std::size_t bytes);
 
-// Ends the launch.
+// Ends the launch; of the running thread.
 [[noreturn]] void defect(const std::string& what);
+// The same, of the machine's own work.
+void report(const std::string& what);
 
 enum class Access { read, write, atomic, constant };
 // Checks what the running thread is about to do. Nothing without one.
@@ -62,6 +64,17 @@ struct Ballot {
   unsigned votes;
 };
 void ballot(void* const* operands);
+
+// Of the cluster: this block's number in it, and a barrier of all its threads.
+unsigned cluster_rank();
+void cluster_barrier();
+// The address that instructions see, an offset in the block's window; where the window of a block of the
+// cluster lies, null where there is no such block or all its threads have left.
+std::uint32_t shared_address(const void* at);
+char* shared_window(unsigned rank);
+constexpr std::size_t kSharedWindow = 228 * 1024;
+// Of the running thread in its cluster.
+unsigned thread_key();
 
 // Waits until ready() says so; others run meanwhile. what: for the report of a wait without end.
 void wait_until(const char* what, const std::function<bool()>& ready);

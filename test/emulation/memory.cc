@@ -13,7 +13,7 @@
 
 namespace emulation {
 
-__attribute__((tls_model("initial-exec"))) thread_local Actor* actor = nullptr;
+__thread Actor* actor = nullptr;
 
 namespace {
 
@@ -394,6 +394,36 @@ void clear_shared(char* memory, std::size_t bytes) {
 
 void forget(void* at, std::size_t bytes) {
   set_state(arena(), static_cast<char*>(at), bytes, 0, kWritten);
+}
+
+namespace {
+
+// The first byte that lacks one of the bits.
+std::string lacking(const void* at, std::size_t bytes, unsigned bits, const char* how) {
+  const Region& region = arena();
+  if (!region.holds(at)) return hex(at) + ", which is not the device's";
+  const std::size_t begin = static_cast<std::size_t>(static_cast<const char*>(at) - region.begin);
+  for (std::size_t i = begin; i < begin + bytes; ++i)
+    if ((region.state[i / kWord] >> i % kWord & bits) != bits) return place(region.begin + i) + how;
+  return "";
+}
+
+}  // namespace
+
+std::string begun(void* at, std::size_t bytes) {
+  std::string wrong = lacking(at, bytes, kOpen, ", out of bounds");
+  if (wrong.empty()) forget(at, bytes);
+  return wrong;
+}
+
+std::string arrived(void* at, std::size_t bytes) {
+  std::string wrong = lacking(at, bytes, kOpen, ", out of bounds");
+  if (wrong.empty()) set_state(arena(), static_cast<char*>(at), bytes, kWritten, 0);
+  return wrong;
+}
+
+std::string unreadable(const void* at, std::size_t bytes) {
+  return lacking(at, bytes, kOpen | kWritten, ", which is out of bounds or was not written");
 }
 
 }  // namespace emulation

@@ -39,7 +39,7 @@ struct Actor {
   const std::uint32_t* warp_phase;  // __syncwarp's that its warp has passed
 };
 // Null where no kernel runs.
-extern thread_local Actor* actor;
+extern __thread Actor* actor;
 // The machine at work for a thread: what it does itself is not looked at. (The linker may have given it the
 // kernels' instrumented copies of std's templates.)
 class Outside {
@@ -60,5 +60,10 @@ void set_shared(const char* begin, std::size_t bytes);
 void clear_shared(char* memory, std::size_t bytes);
 // Nobody has written it: a copy to it has begun.
 void forget(void* at, std::size_t bytes);
+// Copies to shared memory that nobody executes: begun, and arrived; and reads of that kind. They return "" or
+// which bytes must not be touched.
+std::string begun(void* at, std::size_t bytes);
+std::string arrived(void* at, std::size_t bytes);
+std::string unreadable(const void* at, std::size_t bytes);
 
 }  // namespace emulation
