@@ -97,6 +97,32 @@ struct Sae::Piece {
   EncodeReport report;
 };
 
+namespace {
+
+// Puts `count` lists behind the codes, which are to be those of `tokens` tokens in the end. Throws
+// invalid_argument where the pairs do not fit 32-bit offsets.
+void append(const std::vector<Code>* lists, std::size_t count, std::size_t tokens, SparseCodes& codes) {
+  std::size_t pairs = codes.indices.size();
+  for (std::size_t t = 0; t < count; ++t) {
+    pairs += lists[t].size();
+    if (pairs > 0xFFFFFFFFu)
+      fail(ErrorCode::invalid_argument, "encode: the codes of " + std::to_string(tokens) +
+                                            " tokens do not fit 32-bit offsets; encode in smaller batches");
+    codes.offsets.push_back(static_cast<std::uint32_t>(pairs));
+  }
+  if (codes.indices.empty()) {  // as many a token from here on, about
+    codes.indices.reserve(count == tokens ? pairs : pairs / count * tokens);
+    codes.values.reserve(codes.indices.capacity());
+  }
+  for (std::size_t t = 0; t < count; ++t)
+    for (const Code& code : lists[t]) {
+      codes.indices.push_back(code.latent);
+      codes.values.push_back(code.value);
+    }
+}
+
+}  // namespace
+
 Sae::Sae(SaeSpec spec)
     : spec_(checked(std::move(spec))),
       w_enc_(std::move(spec_.w_enc)),
@@ -322,6 +348,21 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
   piece.report.count.rescored += report.count.rescored;
 }
 
+template <class Take>
+EncodeReport Sae::each_piece(const float* x, std::size_t tokens, std::size_t stride,
+                             const EncodeOptions& options, const Take& take) const {
+  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
+  Piece piece;
+  piece.codes = lists.data();
+  for (std::size_t first = 0; first < tokens; first += lists.size()) {
+    const std::size_t count = std::min(lists.size(), tokens - first);
+    encode_piece(x, first, count, stride, options, piece);
+    take(first, count, piece);
+    if (options.progress) options.progress(first + count);
+  }
+  return piece.report;
+}
+
 SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride,
                         const EncodeOptions& options) const {
   if (device_) return encode(host_rows(x, tokens, spec_.width, stride), options);
@@ -329,34 +370,13 @@ SparseCodes Sae::encode(const float* x, std::size_t tokens, std::size_t stride,
   codes.tokens = tokens;
   codes.latents = spec_.latents;
   codes.offsets.reserve(tokens + 1);
-  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
-  Piece piece;
-  piece.codes = lists.data();
-  for (std::size_t first = 0; first < tokens; first += lists.size()) {
-    const std::size_t count = std::min(lists.size(), tokens - first);
-    encode_piece(x, first, count, stride, options, piece);
-    std::size_t pairs = codes.indices.size();
-    for (std::size_t t = 0; t < count; ++t) {
-      pairs += lists[t].size();
-      require(pairs <= 0xFFFFFFFFu, ErrorCode::invalid_argument,
-              "encode: the codes of " + std::to_string(tokens) +
-                  " tokens do not fit 32-bit offsets; encode in smaller batches");
-      codes.offsets.push_back(static_cast<std::uint32_t>(pairs));
-    }
-    codes.indices.reserve(first == 0 && tokens > count ? pairs / count * tokens : pairs);
-    codes.values.reserve(codes.indices.capacity());
-    for (std::size_t t = 0; t < count; ++t)
-      for (const Code& code : lists[t]) {
-        codes.indices.push_back(code.latent);
-        codes.values.push_back(code.value);
-      }
+  codes.report = each_piece(x, tokens, stride, options, [&](std::size_t, std::size_t count, Piece& piece) {
+    append(piece.codes, count, tokens, codes);
     if (needs_input_norms()) {
       codes.input_mean.insert(codes.input_mean.end(), piece.means.begin(), piece.means.end());
       codes.input_scale.insert(codes.input_scale.end(), piece.scales.begin(), piece.scales.end());
     }
-    if (options.progress) options.progress(first + count);
-  }
-  codes.report = piece.report;
+  });
   return codes;
 }
 
@@ -381,29 +401,15 @@ EncodeReport Sae::encode_into(LatentStats& stats, const float* x, std::size_t to
   require(stats.options().latents == spec_.latents, ErrorCode::invalid_argument,
           "statistics of " + std::to_string(stats.options().latents) + " latents cannot take codes of " +
               std::to_string(spec_.latents));
-  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
-  Piece piece;
-  piece.codes = lists.data();
-  std::vector<std::uint32_t> indices, offsets;
-  std::vector<float> values;
-  for (std::size_t first = 0; first < tokens; first += lists.size()) {
-    const std::size_t count = std::min(lists.size(), tokens - first);
-    encode_piece(x, first, count, stride, options, piece);
-    indices.clear();
-    values.clear();
-    offsets.assign(1, 0);
-    for (std::size_t t = 0; t < count; ++t) {
-      for (const Code& code : lists[t]) {
-        indices.push_back(code.latent);
-        values.push_back(code.value);
-      }
-      offsets.push_back(static_cast<std::uint32_t>(indices.size()));
-    }
-    stats.add({count, indices.data(), values.data(), offsets.data(), 0, nullptr},
-              groups ? groups + first : nullptr, ids ? ids + first : nullptr);
-    if (options.progress) options.progress(first + count);
-  }
-  return piece.report;
+  SparseCodes codes;
+  return each_piece(x, tokens, stride, options, [&](std::size_t first, std::size_t count, Piece& piece) {
+    codes.tokens = count;
+    codes.indices.clear();
+    codes.values.clear();
+    codes.offsets.assign(1, 0);
+    append(piece.codes, count, count, codes);
+    stats.add(codes.view(), groups ? groups + first : nullptr, ids ? ids + first : nullptr);
+  });
 }
 
 void Sae::decode(const CodesView& codes, const DecodeInputs& inputs, float* out) const {
@@ -466,22 +472,22 @@ void Sae::pre_activations(const float* x, std::size_t tokens, std::size_t stride
   personascope::pre_activations(encoder, x, tokens, stride, latents, count, out);
 }
 
-std::vector<float> Sae::decoder_vector(std::size_t latent) const {
+template <class Rows>
+std::vector<float> Sae::vector_of(const Rows& rows, std::size_t latent, std::size_t width) const {
   if (latent >= spec_.latents)
     fail(ErrorCode::invalid_argument,
          "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(spec_.latents));
-  std::vector<float> row(spec_.out_width);
-  w_dec_.read(latent, row.data());
+  std::vector<float> row(width);
+  rows.read(latent, row.data());
   return row;
 }
 
+std::vector<float> Sae::decoder_vector(std::size_t latent) const {
+  return vector_of(w_dec_, latent, spec_.out_width);
+}
+
 std::vector<float> Sae::encoder_vector(std::size_t latent) const {
-  if (latent >= spec_.latents)
-    fail(ErrorCode::invalid_argument,
-         "latent " + std::to_string(latent) + ": the SAE has " + std::to_string(spec_.latents));
-  std::vector<float> row(spec_.width);
-  w_enc_.read(latent, row.data());
-  return row;
+  return vector_of(w_enc_, latent, spec_.width);
 }
 
 }  // namespace personascope

@@ -117,6 +117,12 @@ class Sae {
   void learn(const EncodeReport& report, std::uint64_t codes) const;
   void encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
                     const EncodeOptions& options, Piece& piece) const;
+  // Encodes piece by piece and calls take(first token, count, piece) with the codes of each, a list a token.
+  template <class Take>
+  EncodeReport each_piece(const float* x, std::size_t tokens, std::size_t stride,
+                          const EncodeOptions& options, const Take& take) const;
+  template <class Rows>
+  std::vector<float> vector_of(const Rows& rows, std::size_t latent, std::size_t width) const;
   // Activations of a tensor, checked: rows of this SAE's width, where it can take them.
   TensorRows rows_for(const DeviceTensor& x) const;
   struct DevicePiece;

@@ -3,26 +3,39 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "native/core/error.h"
 #include "native/core/tensor.h"
 #include "test/native/check.h"
 
-struct TemporaryFile {
-  explicit TemporaryFile(const std::string& bytes) {
-    char name[] = "/tmp/personascope_test_XXXXXX";
-    const int descriptor = ::mkstemp(name);
-    CHECK(descriptor >= 0);
-    ::close(descriptor);
+// A folder of its own among the system's temporary files, deleted at the end.
+struct TemporaryFolder {
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "personascope_test_XXXXXX").string();
+    personascope::require(::mkdtemp(name.data()) != nullptr, personascope::ErrorCode::io,
+                          name + ": could not be made");
     path = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  std::string path;
+};
+
+struct TemporaryFile {
+  explicit TemporaryFile(const std::string& bytes) : path(folder.path + "/file") {
     std::ofstream(path, std::ios::binary) << bytes;
   }
-  ~TemporaryFile() { std::remove(path.c_str()); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  TemporaryFolder folder;
   std::string path;
 };
 

@@ -11,6 +11,7 @@
 
 #include "native/sae/sae.h"
 #include "test/native/check.h"
+#include "test/native/io/files.h"
 #include "test/native/kernels/variants.h"
 
 using namespace personascope;
@@ -19,17 +20,8 @@ namespace {
 
 constexpr std::size_t kLatents = 30, kWidth = 7, kTokens = 40;
 
-// A folder that is deleted at the end.
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/saelens_test_XXXXXX";
-    require(::mkdtemp(name) != nullptr, ErrorCode::io, "no temporary folder");
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
+struct Folder : TemporaryFolder {
   void config(const std::string& text) const { std::ofstream(path + "/cfg.json") << text; }
-  std::string path;
 };
 
 struct Named {
