@@ -7,8 +7,8 @@
 #   PERSONASCOPE_GPU_SECONDS   time for everything (480)
 #   PERSONASCOPE_GPU_BUILD     build folder (build-gpu)
 #   PYTHON                     a python3 that has torch
-#   NODE                       a Node binary: then the addon's own tests run too (node_modules and the built addon
-#                              must have been brought along)
+#   NODE                       a Node binary: then the addon's own tests of devices run too (node_modules and the
+#                              built addon must have been brought along)
 #
 # Every step has its own limit and goes into the result with its exit status; a step that fails does not keep the others
 # from running. The exit status is that of the parity tests.
@@ -43,6 +43,14 @@ step() {
   return $status
 }
 
+# Where CUDA's own packages put it.
+command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
+for tool in nvidia-smi nvcc cmake "$python"; do
+  command -v "$tool" > /dev/null || {
+    echo "$tool is not there" >&2
+    exit 1
+  }
+done
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d '.')
 case "$capability" in
   90) architecture=90a-real ;;
@@ -53,30 +61,35 @@ case "$capability" in
     ;;
 esac
 
+# The plugin first: the bench needs nothing else.
 step configure 60 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DPERSONASCOPE_CUDA=ON \
   "-DCMAKE_CUDA_ARCHITECTURES=$architecture" -DCMAKE_CUDA_FLAGS=-lineinfo &&
-  step build 150 cmake --build "$build" --parallel "$(nproc)" --target personascope_cuda device_test
+  step build-plugin 150 cmake --build "$build" --parallel "$(nproc)" --target personascope_cuda &&
+  step build-tests 150 cmake --build "$build" --parallel "$(nproc)" --target device_test device_sae_test device_tensor_test
 export PERSONASCOPE_CUDA_PLUGIN="$build/cuda/libpersonascope_cuda.so"
 test="$build/device_test"
 
 step parity 90 "$test"
 parity=$?
+step parity-sae 30 "$build/device_sae_test"
+step parity-tensors 20 "$build/device_tensor_test"
+
+if [[ -n ${NODE:-} ]]; then
+  step addon 60 "$NODE" node_modules/vitest/vitest.mjs run test/core test/sae/device.test.ts \
+    test/diffing/device-stats.test.ts test/steering/steer-rows.test.ts test/cli/device.test.ts
+fi
+
+# The sanitizers come last and take what is left: a part of the bench that is not run is missed more.
+bench=$(($(left) - 110))
+step bench "$bench" "$python" bench/peers/gpu_encode.py "$PERSONASCOPE_CUDA_PLUGIN" "$logs/bench.json" --seconds $((bench - 5))
 
 # A part of the tests that goes through every kernel once; the sanitizers slow them down a lot.
 for check in memcheck racecheck initcheck; do
   step "sanitizer-$check" 40 compute-sanitizer --tool "$check" --error-exitcode 9 "$test" one_encoder_for_many_sizes
 done
-step sanitizer-memcheck-decode 30 compute-sanitizer --tool memcheck --error-exitcode 9 "$test" decode_has
-step sanitizer-memcheck-steering 30 compute-sanitizer --tool memcheck --error-exitcode 9 "$test" steering_has
-step sanitizer-memcheck-statistics 30 compute-sanitizer --tool memcheck --error-exitcode 9 "$test" statistics
-
-# Keeps 15 seconds for what comes after.
-bench=$(($(left) - 15))
-step bench "$bench" "$python" bench/peers/gpu_encode.py "$PERSONASCOPE_CUDA_PLUGIN" "$logs/bench.json" --seconds $((bench - 5))
-
-if [[ -n ${NODE:-} ]]; then
-  step addon 60 "$NODE" node_modules/vitest/vitest.mjs run test/sae test/core
-fi
+for part in decode_has steering_has statistics; do
+  step "sanitizer-memcheck-$part" 30 compute-sanitizer --tool memcheck --error-exitcode 9 "$test" "$part"
+done
 
 "$python" - "$logs" "$result" "$parity" << 'END'
 import json, os, platform, subprocess, sys
