@@ -45,7 +45,7 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
       await ours.ask('open')
       onMessage?.('preparing the weights')
       const prepared = await ours.ask<Times>('prepare')
-      let last = await ours.ask<Encoded>('encode')
+      let last = await ours.ask<Encoded>('encode watched')
       const memory = await ours.ask<{ peakRssBytes: number; peakAnonymousBytes: number }>('memory')
       await ours.ask('write ours')
       onMessage?.('comparing with float64')

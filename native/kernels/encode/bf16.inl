@@ -1,8 +1,8 @@
 // The body of the vector variants of screening in bf16: kRows latents x 2 vectors of tokens in registers of
 // fp32 sums. Rows of weights are read where they lie, two dimensions of one latent at a time, as broadcasts.
 //
-// Include after lanes_*.h and push.inl. The including file says, for a pair of dimensions, how the tokens lie
-// in the panel (kPairBytes, pack) and how products are added:
+// Include after lanes_*.h, ahead.inl and push.inl. The including file says, for a pair of dimensions, how the
+// tokens lie in the panel (kPairBytes, pack) and how products are added:
 //
 //   template <int Rows> void add_pair(Vec (&sums)[Rows][2], const std::uint8_t* w, std::size_t stride, const
 //   char* x)
@@ -17,20 +17,18 @@ std::size_t panel_bytes(std::size_t width) {
 }
 
 template <int Rows>
-__attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) {
+__attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent, Ahead& ahead) {
   const std::size_t stride = args.weights_stride;
   const std::uint8_t* w = args.weights + (latent - args.begin) * stride;
   const char* x = static_cast<const char*>(args.panel);
-  const char* next = args.prefetch;
   Vec sums[Rows][2];
 #pragma GCC unroll 12
   for (int r = 0; r < Rows; ++r) sums[r][0] = sums[r][1] = v_zero();
-  for (std::size_t left = (args.width + 1) / 2; left > 0; --left, w += 4, x += kPairBytes) {
-    _mm_prefetch(next, _MM_HINT_T1);
-    next += args.prefetch_step;
-    _mm_prefetch(x + 8 * kPairBytes, _MM_HINT_T0);
-    _mm_prefetch(x + 8 * kPairBytes + 64, _MM_HINT_T0);
-    add_pair<Rows>(sums, w, stride, x);
+  for (std::size_t begin = 0; begin < args.width; begin += kStretch) {
+    ahead.ask();
+    const std::size_t here = args.width - begin < kStretch ? args.width - begin : kStretch;
+    for (const std::uint8_t* end = w + (here + 1) / 2 * 4; w < end; w += 4, x += kPairBytes)
+      add_pair<Rows>(sums, w, stride, x);
   }
   const Screen& screen = *args.screen;
 #pragma GCC unroll 12
@@ -53,10 +51,11 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
 }
 
 void screen(const ScreenArgs& args) {
+  Ahead ahead(args, (args.end - args.begin + kRows - 1) / kRows);
   std::size_t latent = args.begin;
-  for (; latent + kRows <= args.end; latent += kRows) tile<kRows>(args, latent);
-  for (; latent + 4 <= args.end; latent += 4) tile<4>(args, latent);
-  for (; latent < args.end; ++latent) tile<1>(args, latent);
+  for (; latent + kRows <= args.end; latent += kRows) tile<kRows>(args, latent, ahead);
+  for (; latent + 4 <= args.end; latent += 4) tile<4>(args, latent, ahead);
+  for (; latent < args.end; ++latent) tile<1>(args, latent, ahead);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "native/kernels/simd/lanes_avx2.h"
 
+#include "native/kernels/encode/ahead.inl"
 #include "native/kernels/encode/push.inl"
 
 namespace personascope {

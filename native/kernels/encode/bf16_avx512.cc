@@ -5,6 +5,7 @@
 
 #include "native/kernels/simd/lanes_avx512.h"
 
+#include "native/kernels/encode/ahead.inl"
 #include "native/kernels/encode/push.inl"
 
 namespace personascope {

@@ -50,8 +50,9 @@ constexpr std::size_t kPanelBytes = std::size_t{1} << 19;  // of a block's token
 constexpr std::size_t kLeastRange = 1024;                  // latents worth a thread of their own
 constexpr std::size_t kMostCodes = std::size_t{1} << 20;
 // A block's thresholds are sharpened when so many times k latents are screened, and then so many times more.
-constexpr std::size_t kFirstSharpening = 64, kNextSharpening = 8;
-constexpr std::uint32_t kOpenCapacity = 512;  // of lists that are emptied when full
+constexpr std::size_t kFirstSharpening = 16, kNextSharpening = 2;
+constexpr std::size_t kListBytes = std::size_t{1} << 25;  // of a block's lists, unless k asks for more
+constexpr std::uint32_t kOpenCapacity = 512;              // of lists that are emptied when full
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -98,10 +99,10 @@ void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
   switch (args.screen->precision) {
     case Precision::int8:
       args.weights = args.screen->copy->panel_of(args.begin);
-      args.prefetch = reinterpret_cast<const char*>(args.screen->copy->panel_of(next));
+      args.wanted = reinterpret_cast<const char*>(args.screen->copy->panel_of(next));
       return;
     case Precision::bf16:
-      args.prefetch = reinterpret_cast<const char*>(encoder.rows.row(next));
+      args.wanted = reinterpret_cast<const char*>(encoder.rows.row(next));
       if (encoder.rows.dtype == Dtype::bf16 && encoder.width % 2 == 0) {
         args.weights = encoder.rows.row(args.begin);
         args.weights_stride = encoder.rows.stride;
@@ -121,7 +122,7 @@ void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
     case Precision::fp32:
       break;
   }
-  args.prefetch = reinterpret_cast<const char*>(encoder.rows.row(next));
+  args.wanted = reinterpret_cast<const char*>(encoder.rows.row(next));
   if (encoder.rows.dtype == Dtype::f32) {
     args.weights = encoder.rows.row(args.begin);
     args.weights_stride = encoder.rows.stride;
@@ -150,12 +151,7 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
   const std::size_t bytes = args.screen->precision == Precision::int8
                                 ? Int8Copy::panel_bytes(args.width)
                                 : step * args.width * dtype_size(plan.encoder.rows.dtype);
-  const std::size_t share = round_up(bytes / block.panels, 64);
-  // The kernels ask once every so many dimensions.
-  const std::size_t dimensions = args.screen->precision == Precision::int8   ? 4
-                                 : args.screen->precision == Precision::bf16 ? 2
-                                                                             : 1;
-  args.prefetch_step = round_up(dimensions * share / args.width, 4);
+  args.wanted_bytes = round_up((bytes + block.panels - 1) / block.panels, 64);
   // Between two looks at the abort flag: a few milliseconds of products.
   const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (step * block.tokens * plan.padded + 1));
   // Exact values of what is likeliest so far keep many latents out of the lists from then on.
@@ -169,12 +165,12 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
     args.begin = latent;
     args.end = std::min(end, latent / step * step + step);
     point_at_weights(plan, scratch, args);
-    const char* prefetch = args.prefetch;
+    const char* wanted = args.wanted;
     for (std::size_t p = 0; p < block.panels; ++p) {
       compaction.first = p * group;
       args.tokens = std::min(group, block.tokens - p * group);
       args.panel = block.panel(p);
-      args.prefetch = prefetch + p * share;
+      args.wanted = wanted + p * args.wanted_bytes;
       args.token_scale = block.scale.data() + p * group;
       args.norm = block.norm.data() + p * group;
       args.error = block.error.data() + p * group;
@@ -344,13 +340,9 @@ void encode(const EncodeArgs& given) {
   plan.padded = padded_width(encoder.width);
   plan.k = groups ? 1 : selection.bounded() ? args.k : 0;
   plan.group = groups ? encoder.latents / args.k : encoder.latents;
-  // fp32's bounds are so tight that a short list serves, and its threshold rises sooner.
-  const std::size_t room = args.screen->precision == Precision::fp32 ? 3 * plan.k + 64 : 8 * plan.k + 512;
-  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
   plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
-
   const std::size_t slots = screening.group, token_bytes = screening.panel_bytes(plan.padded) / slots + 1;
-  std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 256), slots);
+  std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 512), slots);
   if (encoder.latents <= 4 * kLeastRange)
     // A small encoder stays in the cache: smaller blocks cost nothing and give every thread work.
     most = std::min(most, round_up((args.tokens + 2 * threads - 1) / (2 * threads), slots));
@@ -358,6 +350,13 @@ void encode(const EncodeArgs& given) {
   plan.blocks = (args.tokens + most - 1) / most;
   plan.block_tokens = round_up((args.tokens + plan.blocks - 1) / plan.blocks, slots);
   plan.blocks = (args.tokens + plan.block_tokens - 1) / plan.block_tokens;
+  // fp32's bounds are so tight that a short list serves, and its threshold rises sooner. Others have to hold
+  // what their bounds cannot tell apart: a list that is full has its token rescored alone, which reads rows
+  // of W that other tokens want too.
+  std::size_t room = 3 * plan.k + 64;
+  if (args.screen->precision != Precision::fp32)
+    room = std::clamp(kListBytes / (plan.block_tokens * 16), 8 * plan.k + 512, 32 * plan.k + 512);
+  plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
   const std::size_t units = groups ? args.k : encoder.latents;
   const std::size_t ranges =
       plan.blocks >= 2 * threads || threads == 1

@@ -9,6 +9,12 @@
 
 #include "native/kernels/encode/push.inl"
 
+namespace personascope {
+namespace {
+constexpr std::size_t kGroup = 12;
+}
+}  // namespace personascope
+
 #include "native/kernels/encode/int8_pack.inl"
 
 namespace personascope {

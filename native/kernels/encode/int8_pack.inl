@@ -1,10 +1,9 @@
-// Tokens as the vector variants of screening in int8 read them; `Element` is what holds one value. Include
-// after target_*.h.
+// Tokens as the vector variants of screening in int8 read them; `Element` is what holds one value, and
+// the including file says how many make a group (kGroup). Include after target_*.h.
 
 namespace personascope {
 namespace {
 
-constexpr std::size_t kGroup = 12;
 constexpr std::size_t kHeader = 64;  // bytes: what each token's sums begin with, as weights are q + 128
 
 template <class Element>
@@ -12,7 +11,7 @@ std::size_t panel_bytes(std::size_t width) {
   return kHeader + Int8Copy::width4(width) * kGroup * sizeof(Element);
 }
 
-// [64 bytes of starts][width4 / 4][12 tokens][4 dimensions]
+// [64 bytes of starts][width4 / 4][kGroup tokens][4 dimensions]
 template <class Element>
 void pack(const void* rows, std::size_t row_pitch, std::size_t tokens, std::size_t width, void* panel) {
   const std::int8_t* q = static_cast<const std::int8_t*>(rows);

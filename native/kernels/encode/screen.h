@@ -75,9 +75,9 @@ struct ScreenArgs {
   const float* token_scale = nullptr;  // [group] each
   const float* norm = nullptr;
   const float* error = nullptr;
-  // Memory that is wanted soon: a line at every prefetch_step bytes from here, one a few products.
-  const char* prefetch = nullptr;
-  std::size_t prefetch_step = 0;
+  // Memory that is wanted soon: the kernel asks for it on its way (ahead.inl).
+  const char* wanted = nullptr;
+  std::size_t wanted_bytes = 0;
   // [group]: the value below which a latent cannot be a code (+Inf for places without a token). The kernel
   // pushes latents with upper >= threshold; when a list cannot take them it calls `compact`, which empties it
   // at least in half and may raise the threshold.

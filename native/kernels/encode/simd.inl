@@ -1,14 +1,22 @@
 // The body of the ISA variants of encoding; the including file has chosen the vectors (lanes_*.h).
 //
-// The tile: kRows latents x 2 vectors of tokens in registers (AVX-512: 12 x 32, 24 accumulators of 32
-// registers; AVX2: 6 x 16, 12 of 16). Tokens lie in a panel [width][2 vectors]; weights are read where they
-// lie, row by row, as broadcasts: no second copy of W is ever made. Both operands stream from L2.
+// The tile: latents x vectors of tokens in registers (AVX-512: 6 x 64, 24 accumulators of 32 registers; AVX2:
+// 6 x 16, 12 of 16). The squarer it is, the fewer loads a product takes. Tokens lie in a panel
+// [width][vectors]; weights are read where they lie, row by row, as broadcasts: no second copy of W is ever
+// made. Both operands stream from L2.
+
+#include "native/kernels/encode/ahead.inl"
 
 namespace personascope {
 namespace {
 
-constexpr int kRows = kLanes == 16 ? 12 : 6;  // of 32 or 16 registers
-constexpr std::size_t kGroup = 2 * kLanes;
+constexpr int kVectors = kLanes == 16 ? 4 : 2;
+constexpr std::size_t kGroup = kVectors * kLanes, kStep = 24;
+
+// Latents of a tile of so many vectors of tokens, which leave room for the sums in 32 or 16 registers.
+constexpr int rows_of(int vectors) {
+  return kLanes == 16 ? (vectors == 1 ? 12 : 24 / vectors) : 6;
+}
 
 double prepare(const float* x, const float* centre, std::size_t width, float* row) {
   VecDouble squares;
@@ -28,9 +36,9 @@ double prepare(const float* x, const float* centre, std::size_t width, float* ro
   return squares.sum();
 }
 
-// With at most kLanes tokens the panel has one vector a dimension instead of two.
+// A panel has as many vectors a dimension as its tokens need.
 std::size_t panel_pitch(std::size_t tokens) {
-  return tokens <= kLanes ? kLanes : kGroup;
+  return (tokens + kLanes - 1) / kLanes * kLanes;
 }
 
 std::size_t panel_bytes(std::size_t width) {
@@ -58,31 +66,28 @@ void pack(const void* rows_, std::size_t padded, std::size_t tokens, std::size_t
 
 // Screens `Rows` latents from `latent` on against the panel's Vectors x kLanes tokens.
 template <int Rows, int Vectors>
-__attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) {
+__attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent, Ahead& ahead) {
   const std::size_t stride = args.weights_stride / sizeof(float), width = args.width;
   Vec sums[Rows][Vectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) sums[r][v] = v_zero();
   const float* w = reinterpret_cast<const float*>(args.weights) + (latent - args.begin) * stride;
   const float* x = static_cast<const float*>(args.panel);
-  // The panel's next lines are asked for a few steps ahead (it streams from L2), and the next rows of W in
-  // time (they come from memory).
-  const char* next = args.prefetch;
-  for (std::size_t i = 0; i < width; ++i, ++w, x += Vectors * kLanes, next += args.prefetch_step) {
-    _mm_prefetch(next, _MM_HINT_T1);
-#pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v)
-      _mm_prefetch(reinterpret_cast<const char*>(x + (8 * Vectors + v) * kLanes), _MM_HINT_T0);
-    Vec tokens[Vectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) tokens[v] = v_load(x + v * kLanes);
+  for (std::size_t begin = 0; begin < width; begin += kStretch) {
+    ahead.ask();
+    const float* end = w + (width - begin < kStretch ? width - begin : kStretch);
+    for (; w < end; ++w, x += Vectors * kLanes) {
+      Vec tokens[Vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) tokens[v] = v_load(x + v * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const Vec weight = v_set(w[static_cast<std::size_t>(r) * stride]);
-#pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) sums[r][v] = v_fma(weight, tokens[v], sums[r][v]);
+      for (int r = 0; r < Rows; ++r) {
+        const Vec weight = v_set(w[static_cast<std::size_t>(r) * stride]);
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sums[r][v] = v_fma(weight, tokens[v], sums[r][v]);
+      }
     }
   }
   const Screen& screen = *args.screen;
@@ -91,7 +96,7 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
     const std::size_t l = latent + static_cast<std::size_t>(r);
     const Vec scale = v_set(screen.scale[l]), bias = v_set(screen.bias[l]),
               slack_norm = v_set(screen.slack_norm[l]), slack_offset = v_set(screen.slack_offset[l]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       const Vec value = v_fma(sums[r][v], scale, bias);
       const Vec slack = v_fma(slack_norm, v_load(args.norm + v * kLanes), slack_offset);
@@ -105,17 +110,25 @@ __attribute__((noinline)) void tile(const ScreenArgs& args, std::size_t latent) 
 
 template <int Vectors>
 void screen_panel(const ScreenArgs& args) {
+  constexpr int kRows = rows_of(Vectors);
+  Ahead ahead(args, (args.end - args.begin + kRows - 1) / kRows);
   std::size_t latent = args.begin;
-  for (; latent + kRows <= args.end; latent += kRows) tile<kRows, Vectors>(args, latent);
-  for (; latent + 4 <= args.end; latent += 4) tile<4, Vectors>(args, latent);
-  for (; latent < args.end; ++latent) tile<1, Vectors>(args, latent);
+  for (; latent + kRows <= args.end; latent += kRows) tile<kRows, Vectors>(args, latent, ahead);
+  for (; latent + 4 <= args.end; latent += 4) tile<4, Vectors>(args, latent, ahead);
+  for (; latent < args.end; ++latent) tile<1, Vectors>(args, latent, ahead);
 }
 
 void screen(const ScreenArgs& args) {
-  if (args.tokens <= kLanes)
-    screen_panel<1>(args);
-  else
-    screen_panel<2>(args);
+  switch (panel_pitch(args.tokens) / kLanes) {
+    case 1:
+      return screen_panel<1>(args);
+    case 2:
+      return screen_panel<2>(args);
+    case 3:
+      return screen_panel<kVectors == 4 ? 3 : 1>(args);
+    default:
+      return screen_panel<kVectors>(args);
+  }
 }
 
 // How a row of weights is read.
@@ -170,33 +183,41 @@ inline void canonical(const typename Row::Element* w, const float* const* x, std
   for (int t = 0; t < Tokens; ++t) out[t] = sums[t].total();
 }
 
+inline void ask_for(const void* row, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += 64) _mm_prefetch(static_cast<const char*>(row) + i, _MM_HINT_T0);
+}
+
 template <class Row>
 void products_of(const PairsArgs& args) {
   using Element = typename Row::Element;
   constexpr std::size_t kTogether = kLanes == 16 ? 4 : 1;  // as many sums as registers hold
   const RowView& weights = *args.weights;
   const std::size_t bytes = weights.width * sizeof(Element);
+  // Survivors lie anywhere in W, and their tokens anywhere in the block: the rows that come next are asked
+  // for while these are summed.
+  std::size_t asked_rows = 0, asked_tokens = 0;
   for (std::size_t i = 0; i < args.count;) {
     const std::uint32_t latent = args.latents[i];
     std::size_t end = i + 1;
     while (end < args.count && args.latents[end] == latent) ++end;
-    // Survivors lie anywhere in W: the next row's lines are asked for while this one is summed.
-    if (end < args.count) {
-      const std::uint8_t* next = weights.row(args.latents[end]);
-      for (std::size_t j = 0; j < bytes; j += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(next + j), _MM_HINT_T0);
-    }
+    const std::size_t count = end - i < kTogether ? end - i : kTogether;
+    for (; asked_rows < i + count + 2 && asked_rows < args.count; ++asked_rows)
+      if (asked_rows == 0 || args.latents[asked_rows] != args.latents[asked_rows - 1])
+        ask_for(weights.row(args.latents[asked_rows]), bytes);
+    for (; asked_tokens < i + count + 1 && asked_tokens < args.count; ++asked_tokens)
+      ask_for(args.rows + args.tokens[asked_tokens] * args.padded, args.padded * sizeof(float));
     const Element* w = reinterpret_cast<const Element*>(weights.row(latent));
     const float* x[kTogether];
-    while (i + kTogether <= end) {
+    if (count == kTogether) {
       for (std::size_t t = 0; t < kTogether; ++t) x[t] = args.rows + args.tokens[i + t] * args.padded;
       canonical<Row, kTogether>(w, x, weights.width, args.padded, args.out + i);
-      i += kTogether;
+    } else {
+      for (std::size_t t = 0; t < count; ++t) {
+        x[0] = args.rows + args.tokens[i + t] * args.padded;
+        canonical<Row, 1>(w, x, weights.width, args.padded, args.out + i + t);
+      }
     }
-    for (; i < end; ++i) {
-      x[0] = args.rows + args.tokens[i] * args.padded;
-      canonical<Row, 1>(w, x, weights.width, args.padded, args.out + i);
-    }
+    i += count;
   }
 }
 
@@ -296,7 +317,7 @@ std::size_t count_at_least(const float* values, std::size_t n, float bound) {
 
 constexpr EncodeKernels kKernels = {prepare,    products,       widen,
                                     dot,        rotate,         quantise,
-                                    round_bf16, count_at_least, {kGroup, 12, panel_bytes, pack, screen}};
+                                    round_bf16, count_at_least, {kGroup, kStep, panel_bytes, pack, screen}};
 
 }  // namespace
 }  // namespace personascope

@@ -138,7 +138,8 @@ std::size_t violations(const Data& data, Precision precision, const float* mean)
       screening.weights = reinterpret_cast<const std::uint8_t*>(half.data());
       screening.weights_stride = padded_width(data.width) * 2;
     }
-    screening.prefetch = reinterpret_cast<const char*>(screening.weights);
+    screening.wanted = reinterpret_cast<const char*>(screening.weights);
+    screening.wanted_bytes = 256;
     for (std::size_t p = 0; p < block.panels; ++p) {
       screening.tokens = std::min(block.group, data.tokens - p * block.group);
       screening.panel = block.panel(p);
