@@ -149,6 +149,7 @@
       "test/native/c_api_test.cc",
       "test/native/transformer/backward_test.cc",
       "test/native/transformer/sampler_test.cc",
+      "test/native/sae/prepared_file_test.cc",
       "test/native/sae/saelens_test.cc",
       "test/native/sae/trainer_test.cc",
       "test/native/activation_rows_test.cc",

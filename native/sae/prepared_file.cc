@@ -1,6 +1,7 @@
 #include "native/sae/prepared_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <vector>
 
 #include "native/core/error.h"
@@ -22,6 +25,7 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr char kMagic[16] = "personascope-p8";
 constexpr std::uint64_t kVersion = 1;
+constexpr char kPartial[] = ".partial";
 
 struct Header {
   char magic[16];
@@ -99,6 +103,46 @@ class Descriptor {
   int number_;
 };
 
+// Who writes a .partial holds a lock on it, which ends with the process however that ends. Removes those of
+// `path` that nobody holds. Where the file system knows no locks, nothing is removed.
+void remove_abandoned(const std::filesystem::path& path) {
+  const std::string begin = path.filename().string() + ".";
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  std::error_code ended;
+  for (std::filesystem::directory_iterator entry(folder, ended), end; !ended && entry != end;
+       entry.increment(ended)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(begin) || !name.ends_with(kPartial) ||
+        name.find_first_not_of("0123456789-", begin.size()) != name.size() - std::strlen(kPartial))
+      continue;
+    const Descriptor file(::open(entry->path().c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat status = {};
+    if (file.number() >= 0 && fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode) &&
+        ::flock(file.number(), LOCK_EX | LOCK_NB) == 0)
+      std::remove(entry->path().c_str());
+  }
+}
+
+// A new file beside `path`, locked; `partial` is its name.
+int begin_partial(const std::string& path, std::string& partial) {
+  static std::atomic<unsigned> number{0};
+  for (;;) {
+    const std::string name =
+        path + "." + std::to_string(getpid()) + "-" + std::to_string(++number) + kPartial;
+    const int file = ::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (file < 0 && errno == EEXIST) continue;  // of a process elsewhere that has this number too
+    if (file < 0) refuse(name, "create the prepared copy");
+    ::flock(file, LOCK_EX);
+    // Another process may have found it before it was locked, and removed it.
+    struct stat status = {};
+    if (fstat(file, &status) == 0 && status.st_nlink > 0) {
+      partial = name;
+      return file;
+    }
+    ::close(file);
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<PreparedFile> PreparedFile::open(const std::string& path, std::uint64_t identity,
@@ -127,21 +171,17 @@ std::shared_ptr<PreparedFile> PreparedFile::open(const std::string& path, std::u
 std::shared_ptr<PreparedFile> PreparedFile::create(const std::string& path, std::uint64_t identity,
                                                    const Sizes& sizes) {
   Header header = header_of(identity, sizes);
+  remove_abandoned(path);
   std::shared_ptr<PreparedFile> made(new PreparedFile);
-  static std::atomic<unsigned> number{0};
-  const std::string partial =
-      path + "." + std::to_string(getpid()) + "-" + std::to_string(++number) + ".partial";
-  std::remove(partial.c_str());  // of a process that had this number before and did not end well
-  const Descriptor file(::open(partial.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (file.number() < 0) refuse(partial, "create the prepared copy");
   made->path_ = path;
-  made->partial_ = partial;  // from here on it is removed where something fails
+  made->file_ = begin_partial(path, made->partial_);  // from here on it is removed where something fails
+  const std::string& partial = made->partial_;
   // Space is taken now: a full disk is told here, not by a signal when a page is written.
-  if (const int error = posix_fallocate(file.number(), 0, static_cast<off_t>(header.size)); error != 0) {
+  if (const int error = posix_fallocate(made->file_, 0, static_cast<off_t>(header.size)); error != 0) {
     errno = error;
     refuse(partial, "take the space of the prepared copy");
   }
-  void* data = mmap(nullptr, header.size, PROT_READ | PROT_WRITE, MAP_SHARED, file.number(), 0);
+  void* data = mmap(nullptr, header.size, PROT_READ | PROT_WRITE, MAP_SHARED, made->file_, 0);
   if (data == MAP_FAILED) refuse(partial, "map the prepared copy");
   made->data_ = static_cast<std::uint8_t*>(data);
   made->size_ = header.size;
@@ -152,6 +192,7 @@ std::shared_ptr<PreparedFile> PreparedFile::create(const std::string& path, std:
 PreparedFile::~PreparedFile() {
   if (data_) munmap(data_, size_);
   if (!partial_.empty()) std::remove(partial_.c_str());
+  if (file_ >= 0) ::close(file_);
 }
 
 std::uint8_t* PreparedFile::section(PreparedSection section) {
@@ -170,6 +211,7 @@ void PreparedFile::commit() {
   if (msync(data_, size_, MS_SYNC) != 0) refuse(partial_, "write the prepared copy");
   if (std::rename(partial_.c_str(), path_.c_str()) != 0) refuse(path_, "name the prepared copy");
   partial_.clear();
+  ::flock(file_, LOCK_UN);
 }
 
 std::uint64_t source_identity(const Tensor& w_enc, const std::string& text) {

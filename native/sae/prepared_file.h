@@ -31,7 +31,8 @@ class PreparedFile {
   // check its sums.
   static std::shared_ptr<PreparedFile> open(const std::string& path, std::uint64_t identity,
                                             const Sizes& sizes);
-  // A new one, to be filled in and committed; removed if it is not. Throws io.
+  // A new one, to be filled in and committed; removed if it is not, by the next process where this one is
+  // killed. Throws io.
   static std::shared_ptr<PreparedFile> create(const std::string& path, std::uint64_t identity,
                                               const Sizes& sizes);
   ~PreparedFile();
@@ -46,6 +47,7 @@ class PreparedFile {
  private:
   PreparedFile() = default;
   std::string path_, partial_;  // partial_: the name before commit
+  int file_ = -1;               // of a new one: holds its lock
   std::uint8_t* data_ = nullptr;
   std::size_t size_ = 0;
 };
