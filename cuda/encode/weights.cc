@@ -12,6 +12,11 @@ namespace {
 constexpr std::uint64_t kTileBytes = std::uint64_t{64} << 20;  // of rows, streamed
 constexpr std::uint64_t kStagingBytes = std::uint64_t{64} << 20;
 constexpr std::size_t kSlots = 2;
+constexpr std::uint64_t kLeastTile = 256;  // rows
+
+std::string mebibytes(std::uint64_t bytes) {
+  return std::to_string((bytes + (std::uint64_t{1} << 20) - 1) >> 20) + " MiB";
+}
 
 std::size_t element_bytes(Dtype dtype) {
   return dtype == Dtype::f32 ? 4 : 2;
@@ -141,6 +146,12 @@ void DeviceWeights::plan(const DeviceEncoderArgs& args) {
   // What batches need, and some for the runtime.
   const std::uint64_t reserve = workspace + (std::uint64_t{256} << 20);
   std::uint64_t budget = free > reserve ? free - reserve : 0;
+  // Narrower tiles would take longer to ask for than to work on.
+  const std::uint64_t least = std::min(latents * a_row, kSlots * std::min(latents, kLeastTile) * a_row);
+  require(least <= budget, ErrorCode::out_of_memory,
+          "W_enc on the device: its rows take " + mebibytes(latents * a_row) + ", tiles of them at least " +
+              mebibytes(least) + ", a batch " + mebibytes(reserve) + "; " + mebibytes(free) + " of " +
+              mebibytes(total) + " are free");
   if (args.weight_bytes) budget = std::min<std::uint64_t>(budget, args.weight_bytes);
   if (latents * a_row <= budget) {
     bytes_ += latents * a_row;

@@ -143,7 +143,7 @@ DeviceSae::Encoded DeviceSae::encode(const EncoderWeights& encoder, const Device
           {count.screened, count.rescored}};
 }
 
-void DeviceSae::take_decoder(const RowView& weights, const char* name) {
+void DeviceSae::upload_decoder(const RowView& weights, const char* name) {
   const std::size_t size = dtype_size(weights.dtype), row = weights.width * size;
   const std::size_t stride = (row + kRowBytes - 1) / kRowBytes * kRowBytes;
   const DeviceTensor room = make_device_tensor(device_, Dtype::u8, {weights.rows, stride}, name);
@@ -168,20 +168,20 @@ void DeviceSae::take_decoder(const RowView& weights, const char* name) {
   decoder_rows_ = {room.data, Place::device, weights.dtype, stride, weights.rows, weights.width};
 }
 
-bool DeviceSae::decode(const RowView& weights, const char* name, const float* bias, const DeviceCodes& codes,
-                       float* out, Place place, std::size_t stride) {
-  {
-    const std::lock_guard lock(decoder_mutex_);
-    if (decoder_fits_ && !decoder_) {
-      try {
-        take_decoder(weights, name);
-      } catch (const Error& error) {
-        if (error.code() != ErrorCode::out_of_memory) throw;
-        decoder_fits_ = false;
-      }
-    }
-    if (!decoder_fits_) return false;
+bool DeviceSae::take_decoder(const RowView& weights, const char* name) {
+  const std::lock_guard lock(decoder_mutex_);
+  if (decoder_ || !decoder_fits_) return decoder_fits_;
+  try {
+    upload_decoder(weights, name);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    decoder_fits_ = false;
   }
+  return decoder_fits_;
+}
+
+void DeviceSae::decode(const float* bias, const DeviceCodes& codes, float* out, Place place,
+                       std::size_t stride) {
   DeviceDecodeArgs args = {};
   args.device = device_.index;
   args.weights = decoder_rows_;
@@ -190,7 +190,6 @@ bool DeviceSae::decode(const RowView& weights, const char* name, const float* bi
   args.place = place;
   args.out_stride = stride;
   check_device(plugin_, plugin_.decode(&args, &codes));
-  return true;
 }
 
 }  // namespace personascope

@@ -40,11 +40,11 @@ class DeviceSae {
   void prepare(const EncoderWeights& encoder, const DeviceInputs& inputs,
                const std::optional<Precision>& wanted, const std::function<void()>& check);
 
-  // out [tokens, stride] = bias + codes W, as decode() of native/kernels/decode. False where the weights do
-  // not fit the device beside the encoder: nothing is written then, and never will be. Throws non_finite
-  // (weights, located).
-  bool decode(const RowView& weights, const char* name, const float* bias, const DeviceCodes& codes,
-              float* out, Place place, std::size_t stride);
+  // Takes the decoder's weights to the device, once. False where they do not fit beside the encoder, and
+  // never will: decoding is the host's then. Throws non_finite (located).
+  bool take_decoder(const RowView& weights, const char* name);
+  // out [tokens, stride] = bias + codes W, as decode() of native/kernels/decode; after take_decoder().
+  void decode(const float* bias, const DeviceCodes& codes, float* out, Place place, std::size_t stride);
 
  private:
   struct Weights {
@@ -55,7 +55,7 @@ class DeviceSae {
   Weights& weights_for(const EncoderWeights& encoder, const DeviceInputs& inputs, DevicePrecision precision,
                        const std::function<void()>& check);
   std::vector<float> mean_of(const EncoderWeights& encoder, const DeviceInputs& inputs) const;
-  void take_decoder(const RowView& weights, const char* name);
+  void upload_decoder(const RowView& weights, const char* name);
 
   DeviceChoice device_;
   const DevicePlugin& plugin_;

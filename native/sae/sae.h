@@ -130,6 +130,8 @@ class Sae {
   DevicePiece encode_on_device(const DeviceTensor& x, const TensorRows& rows, std::size_t first,
                                std::size_t tokens, const EncodeOptions& options) const;
   std::optional<Precision> device_precision(const std::optional<Precision>& wanted) const;
+  // Whether the device decodes: it has the decoder's weights now.
+  bool take_decoder() const;
   // The product of decoding; false where it is the CPU's to make.
   bool decode_on_device(const DecodeArgs& args) const;
 

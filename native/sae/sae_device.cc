@@ -166,12 +166,17 @@ EncodeReport Sae::encode_into(DeviceLatentStats& stats, const DeviceTensor& x,
   return report;
 }
 
-bool Sae::decode_on_device(const DecodeArgs& args) const {
+bool Sae::take_decoder() const {
   const WeightRows* rows = w_dec_.whole();
-  if (!device_ || !rows || !spec_.layer_gates.thresholds.empty()) return false;
+  return device_ && rows && spec_.layer_gates.thresholds.empty() &&
+         device_->take_decoder(rows->view(), rows->source().name.c_str());
+}
+
+bool Sae::decode_on_device(const DecodeArgs& args) const {
+  if (!take_decoder()) return false;
   const auto codes = upload_codes(spec_.device, args.codes, spec_.latents);
-  return device_->decode(rows->view(), rows->source().name.c_str(), args.bias, *codes, args.out, Place::host,
-                         args.out_stride);
+  device_->decode(args.bias, *codes, args.out, Place::host, args.out_stride);
+  return true;
 }
 
 void Sae::decode(const DeviceSparseCodes& codes, const DeviceTensor* input, const DeviceTensor& out) const {
@@ -186,13 +191,11 @@ void Sae::decode(const DeviceSparseCodes& codes, const DeviceTensor* input, cons
           std::string("reconstructions: a tensor ") + shape_text(out.shape) + " of " + dtype_name(out.dtype) +
               ", expected F32 " + shape_text({codes.tokens(), spec_.out_width}));
   present(out.device, spec_.device, "reconstructions");
-  const WeightRows* rows = w_dec_.whole();
-  const bool plain = rows && !spec_.scaled_codes && !skip_ && !needs_input_norms() &&
-                     (spec_.scale.empty() || spec_.transcoder) && spec_.layer_gates.thresholds.empty();
-  if (device_ && plain && to.rows > 0 &&
-      device_->decode(rows->view(), rows->source().name.c_str(), spec_.b_dec.data(), *codes.handle(),
-                      static_cast<float*>(out.data), out.device.cuda ? Place::device : Place::host,
-                      to.stride)) {
+  const bool plain =
+      !spec_.scaled_codes && !skip_ && !needs_input_norms() && (spec_.scale.empty() || spec_.transcoder);
+  if (plain && to.rows > 0 && take_decoder()) {
+    device_->decode(spec_.b_dec.data(), *codes.handle(), static_cast<float*>(out.data),
+                    out.device.cuda ? Place::device : Place::host, to.stride);
     if (!out.device.cuda)
       check_finite("reconstruction", static_cast<const float*>(out.data), to.rows, to.width, to.stride);
     return;

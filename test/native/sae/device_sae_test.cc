@@ -330,6 +330,57 @@ TEST(what_does_not_fit_is_refused) {
   }
 }
 
+TEST(a_full_gpu_decodes_on_the_host) {
+  if (!personascope::cuda_plugin()) return;
+  const Sae host = make_sae("cpu"), sae = make_sae("cuda:0");
+  const Codes codes = encode(sae, on("cuda:0", kInputs, {kTokens, kWidth}));
+  // Everything that is left, in pieces of falling size.
+  std::vector<Tensor> all;
+  for (std::uint64_t piece = std::uint64_t{1} << 40; piece >= 1024; piece /= 2)
+    for (;;) {
+      personascope_tensor* made = nullptr;
+      const personascope_status status = personascope_tensor_create("cuda:0", "U8", &piece, 1, &made);
+      if (status == PERSONASCOPE_OUT_OF_MEMORY) break;
+      CHECK_EQ(status, PERSONASCOPE_OK);
+      if (status != PERSONASCOPE_OK) return;
+      all.emplace_back(made, personascope_tensor_destroy);
+    }
+  CHECK(std::strstr(personascope_last_error(), "asked for") &&
+        std::strstr(personascope_last_error(), "free"));
+  const Codes same = encode(host, on("cpu", kInputs, {kTokens, kWidth}));
+  const Tensor expected = make_tensor("cpu", "F32", {kTokens, kWidth}),
+               out = make_tensor("cpu", "F32", {kTokens, kWidth});
+  CHECK_EQ(personascope_sae_decode_tensor(host.get(), same.get(), nullptr, expected.get()), PERSONASCOPE_OK);
+  for (int turn = 0; turn < 2; ++turn) {
+    CHECK_EQ(personascope_sae_decode_tensor(sae.get(), codes.get(), nullptr, out.get()), PERSONASCOPE_OK);
+    CHECK(std::memcmp(personascope_tensor_data(out.get()), personascope_tensor_data(expected.get()),
+                      kTokens * kWidth * sizeof(float)) == 0);
+    all.clear();  // the second time there is room again
+  }
+}
+
+TEST(two_gpus) {
+  if (personascope_cuda_devices(nullptr) < 2) return;
+  const Sae first = make_sae("cuda:0"), second = make_sae("cuda:1");
+  const Tensor x = on("cuda:1", kInputs, {kTokens, kWidth});
+  personascope_device_codes* none = nullptr;
+  CHECK(failed_with(personascope_sae_encode_tensor(first.get(), x.get(), &none),
+                    PERSONASCOPE_INVALID_ARGUMENT, "activations lie on cuda:1, the SAE is on cuda:0"));
+  const Codes codes = encode(second, x);
+  const Tensor wrong = make_tensor("cuda:0", "F32", {kTokens, kWidth});
+  CHECK_EQ(personascope_sae_decode_tensor(second.get(), codes.get(), nullptr, wrong.get()),
+           PERSONASCOPE_INVALID_ARGUMENT);
+  CHECK_EQ(personascope_sae_decode_tensor(first.get(), codes.get(), nullptr, wrong.get()),
+           PERSONASCOPE_INVALID_ARGUMENT);
+  personascope_device_stats* stats = nullptr;
+  CHECK_EQ(personascope_device_stats_create("cuda:0", kLatents, &stats), PERSONASCOPE_OK);
+  CHECK_EQ(personascope_device_stats_add_codes(stats, codes.get()), PERSONASCOPE_INVALID_ARGUMENT);
+  personascope_device_stats_destroy(stats);
+  // Copies go anywhere.
+  CHECK_EQ(personascope_tensor_copy(x.get(), wrong.get()), PERSONASCOPE_OK);
+  CHECK(read<float>(wrong.get(), "F32", kTokens * kWidth) == kInputs);
+}
+
 TEST(specs_of_devices) {
   personascope_sae_spec spec = {};
   spec.struct_size = sizeof spec;
