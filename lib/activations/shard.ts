@@ -1,9 +1,8 @@
 /** One file of activations with what is known of its rows; see format.ts. */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
+import { open } from 'node:fs/promises'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
-import type { TaskOptions } from '../core/task.js'
+import { throwIfAborted, type TaskOptions } from '../core/task.js'
 import { SafetensorsFile } from '../io/safetensors.js'
 import type { NativeTensor } from '../native.js'
 import { INDEX_FILE } from './format.js'
@@ -138,8 +137,19 @@ export async function verifyShard(entry: ShardEntry, options: TaskOptions): Prom
   if (entry.sha256 === undefined) return
   const hash = createHash('sha256')
   try {
-    const bytes = createReadStream(entry.path, { highWaterMark: 1 << 20 })
-    await (options.signal ? pipeline(bytes, hash, { signal: options.signal }) : pipeline(bytes, hash))
+    const file = await open(entry.path, 'r')
+    try {
+      // Into one block again and again: it stays in the cache.
+      const block = Buffer.alloc(1 << 20)
+      for (;;) {
+        throwIfAborted(options)
+        const { bytesRead } = await file.read(block, 0, block.byteLength)
+        if (bytesRead === 0) break
+        hash.update(block.subarray(0, bytesRead))
+      }
+    } finally {
+      await file.close()
+    }
   } catch (error) {
     throw toPersonascopeError(error, entry.path)
   }

@@ -44,25 +44,36 @@ export async function collectStats(
   let interval = checkpoint?.everySeconds ?? 60
   let saved = performance.now()
   let firstRow = resumed?.firstRow ?? 0
-  const save = async (): Promise<void> => {
-    if (checkpoint === undefined) return
-    const begun = performance.now()
-    await stats.save(checkpoint.file, {
-      signal,
-      extra: { identity: checkpoint.identity, store: store.fingerprint, rowsRead: String(firstRow) },
-    })
+  // A checkpoint is written while the next batches are encoded; a failure is told when the next one is due.
+  let writing = Promise.resolve()
+  const save = async ({ file, identity }: Checkpoint): Promise<void> => {
+    await writing
     saved = performance.now()
-    interval = Math.max(interval, ((saved - begun) / 1000) * 50)
+    const extra = { identity, store: store.fingerprint, rowsRead: String(firstRow) }
+    const { written } = await stats.beginSave(file, { signal, extra })
+    writing = timed(written)
+    writing.catch(() => undefined)
   }
-  for await (const batch of store.batches({ batchSize, select, firstRow, signal })) {
-    await stats.addActivations(sae, batch, { signal })
-    firstRow = batch.ids[batch.rows - 1]! + 1
-    onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
-    if (performance.now() - saved >= interval * 1000) await save()
+  const timed = async (written: Promise<void>): Promise<void> => {
+    const begun = saved
+    await written
+    interval = Math.max(interval, ((performance.now() - begun) / 1000) * 50)
   }
-  firstRow = store.rows
-  requireArgument(stats.rows > 0, `${store.path}: none of its ${store.rows} rows were selected`)
-  await save()
+  try {
+    for await (const batch of store.batches({ batchSize, select, firstRow, signal })) {
+      await stats.addActivations(sae, batch, { signal })
+      firstRow = batch.ids[batch.rows - 1]! + 1
+      onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
+      if (checkpoint !== undefined && performance.now() - saved >= interval * 1000) await save(checkpoint)
+    }
+    firstRow = store.rows
+    requireArgument(stats.rows > 0, `${store.path}: none of its ${store.rows} rows were selected`)
+    if (checkpoint !== undefined) await save(checkpoint)
+  } catch (error) {
+    await writing.catch(() => undefined)
+    throw error
+  }
+  await writing
   onProgress?.({ done: store.rows, total: store.rows, unit: 'tokens' })
   return stats
 }

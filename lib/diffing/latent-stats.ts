@@ -127,9 +127,19 @@ export class LatentStats {
     path: string,
     options: TaskOptions & { extra?: Readonly<Record<string, string>> } = {},
   ): Promise<void> {
+    await (
+      await this.beginSave(path, options)
+    ).written
+  }
+
+  /** @internal As `save`; resolves once the statistics may change again, while they are still being written. */
+  async beginSave(
+    path: string,
+    options: TaskOptions & { extra?: Readonly<Record<string, string>> } = {},
+  ): Promise<{ written: Promise<void> }> {
     const { extra = {}, ...task } = options
     const state = await runNative({ signal: task.signal }, 'latents', (job) => this.#native.state(job))
-    await writeStats(
+    const written = writeStats(
       path,
       {
         options: { latents: this.latents, ...this.options },
@@ -139,6 +149,7 @@ export class LatentStats {
       },
       task,
     )
+    return { written }
   }
 
   /** Reads what `save` wrote. Errors: `ERR_NOT_FOUND`, `ERR_FORMAT` naming the file and what is wrong. */

@@ -130,15 +130,16 @@ void each_array(State& state, const Visit& visit) {
   visit("exampleIds", state.example_ids);
 }
 
-// A typed array of the values, which are given up; a copy of values that others may hold too.
+// A typed array of the values, which are given up.
 template <class T>
 std::function<Napi::Value(Napi::Env)> to_array(std::vector<T>& values) {
   return [&values](Napi::Env env) { return to_typed_array(env, std::move(values)); };
 }
 template <class T>
 std::function<Napi::Value(Napi::Env)> to_array(const Column<T>& values) {
-  auto copy = std::make_shared<std::vector<T>>(values.begin(), values.end());
-  return [copy](Napi::Env env) { return external_array<T>(env, copy, copy->data(), copy->size()); };
+  return [&values](Napi::Env env) {
+    return external_array<T>(env, values.owner(), const_cast<T*>(values.data()), values.size());
+  };
 }
 
 // Copies an array into a state, off the event loop.
@@ -189,8 +190,6 @@ Napi::Value LatentStatsClass::state(const Napi::CallbackInfo& info) {
       std::vector<std::pair<const char*, std::function<Napi::Value(Napi::Env)>>> arrays;
       each_array(*state,
                  [&](const char* name, auto& values) { arrays.emplace_back(name, to_array(values)); });
-      state->part_groups = {};
-      state->parts = {};
       return [state, rounded, arrays](Napi::Env end) -> Napi::Value {
         auto result = Napi::Object::New(end);
         result.Set("roundedSum", to_typed_array(end, std::move((*rounded)[0])));

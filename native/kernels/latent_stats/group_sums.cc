@@ -4,8 +4,10 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "native/core/error.h"
+#include "native/core/thread_pool.h"
 #include "native/kernels/latent_stats/exact_sum.h"
 
 namespace personascope {
@@ -13,6 +15,7 @@ namespace personascope {
 namespace {
 
 constexpr std::size_t kLeast = std::size_t{1} << 22;  // codes gathered before they are sorted in
+constexpr std::size_t kChunk = 8192;                  // latents
 
 // Takes the leading 24 bits off the number, or as many of them as fp32 can say; 0 when nothing is left.
 float take_part(WideSum& sum) {
@@ -49,118 +52,212 @@ float leading_part(double value) {
 
 }  // namespace
 
-GroupSums::GroupSums(std::size_t latents) : begin_(latents + 1) {}
+// The new columns of a chunk.
+struct GroupSums::Builder {
+  std::vector<std::uint64_t> begin;
+  HugeVector<std::uint32_t> groups;
+  HugeVector<float> parts;
 
-void GroupSums::tidy() {
-  if (added_.size() > std::max(kLeast, parts_.size() / 4)) settle();
+  void clear() {
+    begin.assign(1, 0);
+    groups.clear();
+    parts.clear();
+  }
+
+  // Appends parts as they are.
+  void copy(const Chunk& chunk, std::uint64_t first, std::uint64_t last) {
+    groups.insert(groups.end(), chunk.groups.begin() + first, chunk.groups.begin() + last);
+    parts.insert(parts.end(), chunk.parts.begin() + first, chunk.parts.begin() + last);
+  }
+
+  // Appends the sums of parts that are ordered by group.
+  void sums(const Part* first, const Part* end) {
+    while (first != end) {
+      const Part* last = first + 1;
+      while (last != end && last->group == first->group) ++last;
+      sum(first, last);
+      first = last;
+    }
+  }
+
+  // Appends the sum of parts that are all of one group.
+  void sum(const Part* first, const Part* last) {
+    const auto push = [&](float part) {
+      groups.push_back(first->group);
+      parts.push_back(part);
+    };
+    // Nearly always the sum is exact in double.
+    double sum = 0;
+    bool exact = true;
+    for (const Part* part = first; part != last; ++part) {
+      const double value = part->value, next = sum + value, of_value = next - sum;
+      exact = exact && (sum - (next - of_value)) + (value - of_value) == 0;  // Knuth's two-sum
+      sum = next;
+    }
+    if (exact && sum <= std::numeric_limits<float>::max()) {
+      while (sum > 0) {
+        push(leading_part(sum));
+        sum -= parts.back();
+      }
+      return;
+    }
+    WideSum wide;
+    for (const Part* part = first; part != last; ++part) add_value(wide, part->value);
+    for (float part = take_part(wide); part > 0; part = take_part(wide)) push(part);
+  }
+};
+
+GroupSums::GroupSums(std::size_t latents) : latents_(latents), chunks_((latents + kChunk - 1) / kChunk) {
+  for (std::size_t c = 0; c < chunks_.size(); ++c)
+    chunks_[c].begin.resize(std::min(kChunk, latents - c * kChunk) + 1);
 }
 
-// Appends the sum of parts that are all of one group.
-void GroupSums::Made::push_group(const Part* first, const Part* last) {
-  const auto push = [&](float part) {
-    groups.push_back(first->group);
-    parts.push_back(part);
-  };
-  // Nearly always the sum is exact in double.
-  double sum = 0;
-  bool exact = true;
-  for (const Part* part = first; part != last; ++part) {
-    const double value = part->value, next = sum + value, of_value = next - sum;
-    exact = exact && (sum - (next - of_value)) + (value - of_value) == 0;  // Knuth's two-sum
-    sum = next;
-  }
-  if (exact && sum <= std::numeric_limits<float>::max()) {
-    while (sum > 0) {
-      push(leading_part(sum));
-      sum -= parts.back();
-    }
-    return;
-  }
-  WideSum wide;
-  for (const Part* part = first; part != last; ++part) add_value(wide, part->value);
-  for (float part = take_part(wide); part > 0; part = take_part(wide)) push(part);
+bool GroupSums::empty() const {
+  return settled_ == 0 && added_.empty();
+}
+
+void GroupSums::tidy() {
+  if (added_.size() > std::max(kLeast, settled_ / 4)) sort_in();
 }
 
 void GroupSums::settle() {
-  if (added_.empty()) return;
-  const std::size_t latents = begin_.size() - 1;
-  // What was added, by latent, in the order in which it came.
-  std::vector<std::uint64_t> added_begin(latents + 1);
-  for (const Added& one : added_) ++added_begin[one.latent + 1];
-  for (std::size_t l = 0; l < latents; ++l) added_begin[l + 1] += added_begin[l];
-  std::vector<Part> sorted(added_.size());
-  for (const Added& one : added_) sorted[added_begin[one.latent]++] = {one.group, one.value};
-  std::vector<Added>().swap(added_);
-  // added_begin[l] is now the end of latent l, the beginning of l + 1.
+  sort_in();
+  HugeVector<Added>().swap(added_);
+}
 
-  std::vector<std::uint64_t> begin(latents + 1);
-  Made made;
-  made.groups.reserve(groups_.size() + sorted.size());
-  made.parts.reserve(parts_.size() + sorted.size());
-  std::vector<Part> run;
+void GroupSums::sort_in() {
+  if (added_.empty()) return;
+  // Threads share the latents; each looks through all that was added.
+  const std::size_t ranges = added_.size() < 32768 ? 1 : static_cast<std::size_t>(thread_count());
+  parallel_for(ranges, 1, [&](std::size_t begin, std::size_t end) {
+    settle_chunks(chunks_.size() * begin / ranges, chunks_.size() * end / ranges);
+  });
+  added_.clear();
+  settled_ = 0;
+  for (const Chunk& chunk : chunks_) settled_ += chunk.parts.size();
+}
+
+void GroupSums::settle_chunks(std::size_t first, std::size_t last) {
+  const std::size_t lowest = first * kChunk, count = std::min(latents_, last * kChunk) - lowest;
+  // What was added, by latent, in the order in which it came.
+  std::vector<std::uint64_t> end_of(count + 1);
+  for (const Added& one : added_)
+    if (one.latent - lowest < count) ++end_of[one.latent - lowest + 1];
+  for (std::size_t l = 0; l < count; ++l) end_of[l + 1] += end_of[l];
+  HugeVector<Part> sorted(end_of[count]);
+  for (const Added& one : added_)
+    if (one.latent - lowest < count) sorted[end_of[one.latent - lowest]++] = {one.group, one.value};
+  // end_of[l] was the beginning of latent l, and is its end now.
+
   const auto by_group = [](const Part& a, const Part& b) { return a.group < b.group; };
-  for (std::size_t l = 0; l < latents; ++l) {
-    run.clear();
-    for (std::uint64_t i = begin_[l]; i < begin_[l + 1]; ++i) run.push_back({groups_[i], parts_[i]});
-    for (std::uint64_t i = l == 0 ? 0 : added_begin[l - 1]; i < added_begin[l]; ++i) run.push_back(sorted[i]);
-    if (!std::is_sorted(run.begin(), run.end(), by_group)) std::sort(run.begin(), run.end(), by_group);
-    for (std::size_t first = 0; first < run.size();) {
-      std::size_t last = first + 1;
-      while (last < run.size() && run[last].group == run[first].group) ++last;
-      made.push_group(run.data() + first, run.data() + last);
-      first = last;
+  std::vector<Part> run;
+  Builder made;  // its memory serves all chunks
+  std::uint64_t next = 0;
+  for (std::size_t c = first; c < last; ++c) {
+    Chunk& chunk = chunks_[c];
+    const std::size_t own = chunk.begin.size() - 1, base = c * kChunk - lowest;
+    const std::uint64_t added = end_of[base + own - 1] - next;
+    if (added == 0) continue;
+    made.clear();
+    for (std::size_t l = 0; l < own; ++l) {
+      const std::uint64_t old = chunk.begin[l], old_end = chunk.begin[l + 1], end = end_of[base + l];
+      Part* const fresh = sorted.data() + next;
+      Part* const fresh_end = sorted.data() + end;
+      next = end;
+      if (!std::is_sorted(fresh, fresh_end, by_group)) std::stable_sort(fresh, fresh_end, by_group);
+      if (fresh == fresh_end || old == old_end || chunk.groups[old_end - 1] < fresh->group) {
+        // Groups mostly come one after the other.
+        made.copy(chunk, old, old_end);
+        made.sums(fresh, fresh_end);
+      } else {
+        run.clear();
+        for (std::uint64_t i = old; i < old_end; ++i) run.push_back({chunk.groups[i], chunk.parts[i]});
+        run.insert(run.end(), fresh, fresh_end);
+        std::stable_sort(run.begin(), run.end(), by_group);
+        made.sums(run.data(), run.data() + run.size());
+      }
+      made.begin.push_back(made.parts.size());
     }
-    begin[l + 1] = made.parts.size();
+    chunk = Chunk();  // its memory may be taken for the new ones
+    chunk = {made.begin, HugeVector<std::uint32_t>(made.groups), HugeVector<float>(made.parts)};
   }
-  begin_ = std::move(begin);
-  groups_ = Column<std::uint32_t>();
-  parts_ = Column<float>();
-  made.groups.shrink_to_fit();
-  made.parts.shrink_to_fit();
-  groups_ = std::move(made.groups);
-  parts_ = std::move(made.parts);
 }
 
 void GroupSums::merge(const GroupSums& other) {
   // A sum's parts add up like codes.
-  for (std::size_t l = 0; l + 1 < other.begin_.size(); ++l)
-    for (std::uint64_t i = other.begin_[l]; i < other.begin_[l + 1]; ++i)
-      add(static_cast<std::uint32_t>(l), other.groups_[i], other.parts_[i]);
-  for (const Added& one : std::vector<Added>(other.added_)) added_.push_back(one);
+  for (std::size_t c = 0; c < other.chunks_.size(); ++c) {
+    const Chunk& chunk = other.chunks_[c];
+    for (std::size_t l = 0; l + 1 < chunk.begin.size(); ++l)
+      for (std::uint64_t i = chunk.begin[l]; i < chunk.begin[l + 1]; ++i)
+        add(static_cast<std::uint32_t>(c * kChunk + l), chunk.groups[i], chunk.parts[i]);
+    tidy();
+  }
+  for (const Added& one : HugeVector<Added>(other.added_)) added_.push_back(one);
   settle();
 }
 
 void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
   out.clear();
-  for (std::uint64_t end = begin_[latent + 1]; end > begin_[latent];) {
+  const Chunk& chunk = chunks_[latent / kChunk];
+  const std::uint64_t begin = chunk.begin[latent % kChunk];
+  for (std::uint64_t end = chunk.begin[latent % kChunk + 1]; end > begin;) {
     // From the smallest part up: rounded once at each step, for one or two parts once in all.
-    const std::uint32_t group = groups_[end - 1];
+    const std::uint32_t group = chunk.groups[end - 1];
     double sum = 0;
-    for (; end > begin_[latent] && groups_[end - 1] == group; --end) sum += parts_[end - 1];
+    for (; end > begin && chunk.groups[end - 1] == group; --end) sum += chunk.parts[end - 1];
     out.push_back({group, sum});
   }
   std::reverse(out.begin(), out.end());
 }
 
-void GroupSums::restore(std::vector<std::uint64_t> begin, Column<std::uint32_t> groups, Column<float> parts) {
-  const auto sound = [](bool holds, const std::string& what) {
-    require(holds, ErrorCode::format, "sums per group: " + what);
+GroupParts GroupSums::parts() const {
+  std::vector<std::uint64_t> begin = {0};
+  HugeVector<std::uint32_t> groups;
+  HugeVector<float> parts;
+  begin.reserve(latents_ + 1);
+  groups.reserve(settled_);
+  parts.reserve(settled_);
+  for (const Chunk& chunk : chunks_) {
+    for (std::size_t l = 1; l < chunk.begin.size(); ++l) begin.push_back(parts.size() + chunk.begin[l]);
+    groups.insert(groups.end(), chunk.groups.begin(), chunk.groups.end());
+    parts.insert(parts.end(), chunk.parts.begin(), chunk.parts.end());
+  }
+  return {std::move(begin), std::move(groups), std::move(parts)};
+}
+
+void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known) {
+  const auto& [begin, groups, parts] = all;
+  require(begin.size() == latents_ + 1 && begin.front() == 0 && begin.back() == parts.size() &&
+              groups.size() == parts.size(),
+          ErrorCode::format, "sums per group: their sizes do not agree");
+  // Mostly the groups are numbered without gaps.
+  const bool dense = !known.empty() && known.back() - known.front() == known.size() - 1;
+  const auto is_known = [&](std::uint32_t group) {
+    return dense ? group - known.front() < known.size()
+                 : std::binary_search(known.begin(), known.end(), group);
   };
-  sound(begin.size() == begin_.size() && begin.front() == 0 && begin.back() == parts.size() &&
-            groups.size() == parts.size(),
-        "their sizes do not agree");
   // Messages are made when they are needed: there may be a hundred million parts.
-  for (std::size_t l = 0; l + 1 < begin.size(); ++l) {
+  for (std::size_t l = 0; l < latents_; ++l) {
     if (begin[l] > begin[l + 1] || begin[l + 1] > parts.size())
       fail(ErrorCode::format, "sums per group: the parts of latent " + std::to_string(l) + " fall");
-    for (std::uint64_t i = begin[l]; i < begin[l + 1]; ++i)
+    for (std::uint64_t i = begin[l]; i < begin[l + 1]; ++i) {
       if (!(std::isfinite(parts[i]) && parts[i] > 0 && (i == begin[l] || groups[i] >= groups[i - 1])))
         fail(ErrorCode::format, "sums per group: part " + std::to_string(i) + " of latent " +
                                     std::to_string(l) + " is not in order");
+      if (!is_known(groups[i]))
+        fail(ErrorCode::format,
+             "sums per group: a sum of group " + std::to_string(groups[i]) + ", which has no rows");
+    }
   }
-  begin_ = std::move(begin);
-  groups_ = std::move(groups);
-  parts_ = std::move(parts);
+  for (std::size_t c = 0; c < chunks_.size(); ++c) {
+    Chunk& chunk = chunks_[c];
+    const std::size_t lowest = c * kChunk, own = chunk.begin.size() - 1;
+    const std::uint64_t first = begin[lowest], last = begin[lowest + own];
+    for (std::size_t l = 0; l <= own; ++l) chunk.begin[l] = begin[lowest + l] - first;
+    chunk.groups = groups.slice(first, last - first);
+    chunk.parts = parts.slice(first, last - first);
+  }
+  settled_ = parts.size();
   added_.clear();
 }
 

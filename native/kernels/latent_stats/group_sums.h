@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "native/core/column.h"
+#include "native/core/huge_vector.h"
 
 namespace personascope {
 
@@ -14,6 +15,14 @@ namespace personascope {
 struct GroupSum {
   std::uint32_t group = 0;
   double sum = 0;
+};
+
+// Sums as plain arrays. The parts of latent l are begin[l] ... begin[l + 1] - 1, by rising group, those of
+// one group by falling size.
+struct GroupParts {
+  std::vector<std::uint64_t> begin;  // [latents + 1]
+  Column<std::uint32_t> groups;
+  Column<float> parts;
 };
 
 class GroupSums {
@@ -29,17 +38,15 @@ class GroupSums {
 
   // Sorts in everything added. The readers below need it.
   void settle();
-  // [latents + 1]: the parts of a latent are begin()[l] ... begin()[l + 1] - 1, by rising group, those of one
-  // group by falling size.
-  const std::vector<std::uint64_t>& begin() const { return begin_; }
-  const Column<std::uint32_t>& groups() const { return groups_; }
-  const Column<float>& parts() const { return parts_; }
+  bool empty() const;
   // One entry a group in which the latent was active, by rising group; replaces the content of `out`.
   void of(std::size_t latent, std::vector<GroupSum>& out) const;
 
-  // What begin(), groups() and parts() gave; throws format unless they could have. Groups and parts stay
-  // where they lie until more is added.
-  void restore(std::vector<std::uint64_t> begin, Column<std::uint32_t> groups, Column<float> parts);
+  // Copies of everything.
+  GroupParts parts() const;
+  // What parts() gave; throws format unless it could have, or for a group that is not `known` (rising).
+  // Groups and parts stay where they lie until more is added.
+  void restore(GroupParts all, const std::vector<std::uint32_t>& known);
 
  private:
   struct Added {
@@ -50,17 +57,23 @@ class GroupSums {
     std::uint32_t group;
     float value;
   };
-  // What settle() makes.
-  struct Made {
-    std::vector<std::uint32_t> groups;
-    std::vector<float> parts;
-    void push_group(const Part* first, const Part* last);
+  // Of latents that follow each other: sorting in replaces a few at a time.
+  struct Chunk {
+    std::vector<std::uint64_t> begin;  // into its own columns
+    Column<std::uint32_t> groups;
+    Column<float> parts;
   };
+  struct Builder;
 
-  std::vector<std::uint64_t> begin_;
-  Column<std::uint32_t> groups_;
-  Column<float> parts_;
-  std::vector<Added> added_;
+  // Sorts in everything added; its memory stays.
+  void sort_in();
+  // Sorts in what was added to the latents of chunks [first, last).
+  void settle_chunks(std::size_t first, std::size_t last);
+
+  std::size_t latents_;
+  std::vector<Chunk> chunks_;
+  std::size_t settled_ = 0;  // parts
+  HugeVector<Added> added_;
 };
 
 }  // namespace personascope

@@ -53,10 +53,10 @@ LatentStatsState LatentStats::state() const {
     state.group_rows.push_back(rows);
   }
   if (options_.per_group) {
-    const GroupSums& sums = group_sums();
-    state.part_begin = sums.begin();
-    state.part_groups = sums.groups();
-    state.parts = sums.parts();
+    GroupParts sums = group_sums().parts();
+    state.part_begin = std::move(sums.begin);
+    state.part_groups = std::move(sums.groups);
+    state.parts = std::move(sums.parts);
   }
   state.example_counts = examples_.used();
   for (const LatentExample& one : examples_.entries()) {
@@ -125,11 +125,8 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
   if (options_.per_group) {
     sound(grouped == rows_,
           "groups have " + std::to_string(grouped) + " of " + std::to_string(rows_) + " rows");
-    group_sums_.restore(std::move(state.part_begin), std::move(state.part_groups), std::move(state.parts));
-    for (const std::uint32_t group : group_sums_.groups())
-      if (!std::binary_search(state.groups.begin(), state.groups.end(), group))
-        fail(ErrorCode::format,
-             "latent statistics: a sum of group " + std::to_string(group) + ", which has no rows");
+    group_sums_.restore({std::move(state.part_begin), std::move(state.part_groups), std::move(state.parts)},
+                        state.groups);
   } else {
     sound(state.part_begin.empty() && state.part_groups.empty() && state.parts.empty(),
           "sums per group where none were asked for");

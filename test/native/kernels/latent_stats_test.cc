@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "native/core/thread_pool.h"
 #include "test/native/check.h"
 #include "test/native/kernels/latent_codes.h"
 #include "test/native/kernels/variants.h"
@@ -207,7 +208,7 @@ TEST(bad_codes_change_nothing) {
                ErrorCode::invalid_argument);
   CHECK_EQ(stats.rows(), 0u);
   CHECK_EQ(stats.sum(3), 0.0);
-  CHECK(stats.group_rows().empty() && stats.group_sums().parts().empty());
+  CHECK(stats.group_rows().empty() && stats.group_sums().empty());
 }
 
 TEST(seven_uneven_parts_in_any_order_are_one_pass) {
@@ -367,4 +368,51 @@ TEST(damaged_states_are_refused) {
   refused([](auto& s) { s.example_ids.clear(); });
   refused([](auto& s) { s.wide_latents = {30}; });
   refused([](auto& s) { s.wide_latents = {1}; });
+}
+
+TEST(group_sums_over_many_latents_sorted_in_at_any_time) {
+  // More codes than one thread sorts in, more latents than are replaced together; groups come and come again.
+  const std::size_t latents = 20000, rows = 12000;
+  Codes codes(rows, latents, 21);
+  const Philox random(5, 5);
+  for (std::size_t t = 0; t < rows; ++t)
+    codes.groups[t] = static_cast<std::uint32_t>(t / 40 % 200 + (random.uniform(t) < 0.1 ? 7 : 0));
+  for (std::size_t i = 0; i < codes.values.size(); ++i)
+    codes.values[i] = static_cast<float>(std::exp(8 * random.uniform(2 * i + 1)));
+  std::map<std::pair<std::uint32_t, std::uint32_t>, double> expected;
+  for (std::size_t t = 0; t < rows; ++t)
+    for (std::size_t c = codes.offsets[t]; c < codes.offsets[t + 1]; ++c)
+      expected[{codes.indices[c], codes.groups[t]}] += codes.values[c];
+  const LatentStatsOptions options{latents, 0, false, true};
+  const LatentStats whole = codes.stats(options, rows);
+  std::size_t pairs = 0;
+  for (std::uint32_t latent = 0; latent < latents; ++latent)
+    for (const GroupSum& one : group_sums(whole, latent)) {
+      const auto found = expected.find({latent, one.group});
+      CHECK(found != expected.end());
+      if (found == expected.end()) continue;
+      CHECK_CLOSE(one.sum, found->second, 1e-12 * found->second);
+      ++pairs;
+    }
+  CHECK_EQ(pairs, expected.size());
+  const int threads = thread_count();
+  for (int count : {1, 2, 5}) {
+    set_thread_count(count);
+    for (std::size_t step : {rows, rows / 2 + 1, rows / 7}) {
+      LatentStats made(options);
+      for (std::size_t begin = 0; begin < rows; begin += step) {
+        const std::size_t end = std::min(rows, begin + step);
+        made.add(codes.view(begin, end), codes.groups.data() + begin, nullptr);
+        group_sums(made, 0);  // sorts in
+      }
+      CHECK(same(made, whole));
+      LatentStats twice(options, made.state());
+      twice.merge(whole);
+      LatentStats other(options);
+      other.merge(whole);
+      other.merge(made);
+      CHECK(same(twice, other));
+    }
+  }
+  set_thread_count(threads);
 }
