@@ -59,6 +59,20 @@ test(
   minutes,
 )
 
+test(
+  'diff resumes to the same bytes, and bootstrap takes every latent',
+  async () => {
+    const [diff] = await runBench('diff', { n: 4096, d: 64, k: 16, tokens: 1000, rounds: 1 })
+    expect(diff).toMatchObject({ tokens: 1000, resumedEqual: true })
+    expect(diff!.storeBytes).toBeGreaterThan(1000 * 64 * 4)
+    expect(diff!.shareOfEncode).toBeGreaterThan(0)
+    const [bootstrap] = await runBench('bootstrap', { n: 3000 })
+    expect(bootstrap).toMatchObject({ n: 3000, prompts: 44, resamples: 1000 })
+    expect(bootstrap!.peakAnonymousBytes).toBeLessThan(bootstrap!.peakRssBytes)
+  },
+  minutes,
+)
+
 test('a ratio is the median of the rounds, by the clock asked for', () => {
   const rounds = new Rounds('cpuSeconds')
   for (const [ours, theirs] of [
