@@ -1,6 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterAll, describe, expect, it } from 'vitest'
 import { DeviceTensor } from '../../lib/core/device-tensor.js'
 import { runtimeInfo } from '../../lib/core/runtime.js'
@@ -120,7 +122,26 @@ describe.each(devices)('a tensor on %s', (device) => {
   })
 })
 
+const freeBytes = (): number => runtimeInfo().devices[0]!.freeBytes
+
+async function forgetSome(): Promise<void> {
+  for (let i = 0; i < 8; i++) await DeviceTensor.zeros([1 << 20], { device: 'cuda' })
+}
+
 describe('devices', () => {
+  it.runIf(hasGpu)('get the memory of forgotten tensors back', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const before = freeBytes()
+    await forgetSome()
+    expect(freeBytes()).toBeLessThan(before - (16 << 20))
+    for (let turn = 0; turn < 50 && freeBytes() < before - (4 << 20); turn++) {
+      collect()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(freeBytes()).toBeGreaterThanOrEqual(before - (4 << 20))
+  })
+
   it('auto takes a GPU where there is one', async () => {
     using tensor = await DeviceTensor.zeros([1])
     expect(tensor.device).toBe(hasGpu ? 'cuda:0' : 'cpu')
