@@ -397,8 +397,11 @@ void warp_together(unsigned mask, const char* what, void* operand, Combine combi
       if ((mask >> other & 1) && (warp_begin + other >= machine->grid->threads.x || threads[other].done))
         defect(who(self) + " waits at " + what + " for lane " + std::to_string(other) + ", which " +
                (warp_begin + other >= machine->grid->threads.x ? "is not there" : "has left"));
-    warp.open.push_back({mask, 0, what, {}});
-    open = &warp.open.back();
+    open = &warp.open.emplace_back();
+    open->mask = mask;
+    open->arrived = 0;
+    open->what = what;
+    if (mask != 0xffffffffu) std::fill_n(open->operands, 32, nullptr);
   }
   if (open->mask != mask || open->what != what)
     defect(who(self) + " is at " + what + ", other lanes of its warp at " + open->what);
@@ -408,9 +411,9 @@ void warp_together(unsigned mask, const char* what, void* operand, Combine combi
     wait_as(what);
     return;
   }
-  const Together complete = *open;
-  warp.open.erase(warp.open.begin() + (open - warp.open.data()));
-  if (combine) combine(complete.operands);
+  if (combine) combine(open->operands);
+  if (open != &warp.open.back()) *open = warp.open.back();
+  warp.open.pop_back();
   // Shuffles and products order no memory.
   if (!combine) ++warp.phase;
   Thread* threads = &self - lane;

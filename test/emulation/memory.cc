@@ -252,7 +252,7 @@ void access(const void* at, std::size_t bytes, Access kind) {
   const char* byte = static_cast<const char*>(at);
   if (byte >= now.stack_low && byte < now.stack_high) return;
   const Outside outside;
-  if ((bytes & (bytes - 1)) == 0 && bytes <= 16 && reinterpret_cast<std::uintptr_t>(at) % bytes != 0)
+  if ((bytes & (bytes - 1)) == 0 && bytes <= 16 && (reinterpret_cast<std::uintptr_t>(at) & (bytes - 1)) != 0)
     defect("misaligned: a thread " + std::string(name_of(kind)) + " " + std::to_string(bytes) + " bytes at " +
            hex(at));
   if (arena().holds(at)) {
@@ -430,24 +430,36 @@ std::string unreadable(const void* at, std::size_t bytes) {
 
 // ---- what -fsanitize=thread puts before every access of a kernel -----------------------------------------
 
-#define EMULATED_ACCESS(bytes)                              \
-  void __tsan_read##bytes(void* at) {                       \
-    emulation::access(at, bytes, emulation::Access::read);  \
-  }                                                         \
-  void __tsan_write##bytes(void* at) {                      \
-    emulation::access(at, bytes, emulation::Access::write); \
-  }                                                         \
-  void __tsan_unaligned_read##bytes(void* at) {             \
-    emulation::access(at, bytes, emulation::Access::read);  \
-  }                                                         \
-  void __tsan_unaligned_write##bytes(void* at) {            \
-    emulation::access(at, bytes, emulation::Access::write); \
-  }                                                         \
-  void __tsan_volatile_read##bytes(void* at) {              \
-    emulation::access(at, bytes, emulation::Access::read);  \
-  }                                                         \
-  void __tsan_volatile_write##bytes(void* at) {             \
-    emulation::access(at, bytes, emulation::Access::write); \
+namespace {
+
+// Most are of the thread's own stack.
+inline void seen(const void* at, std::size_t bytes, emulation::Access kind) {
+  const emulation::Actor* now = emulation::actor;
+  const char* byte = static_cast<const char*>(at);
+  if (now && byte >= now->stack_low && byte < now->stack_high) return;
+  emulation::access(at, bytes, kind);
+}
+
+}  // namespace
+
+#define EMULATED_ACCESS(bytes)                   \
+  void __tsan_read##bytes(void* at) {            \
+    seen(at, bytes, emulation::Access::read);    \
+  }                                              \
+  void __tsan_write##bytes(void* at) {           \
+    seen(at, bytes, emulation::Access::write);   \
+  }                                              \
+  void __tsan_unaligned_read##bytes(void* at) {  \
+    seen(at, bytes, emulation::Access::read);    \
+  }                                              \
+  void __tsan_unaligned_write##bytes(void* at) { \
+    seen(at, bytes, emulation::Access::write);   \
+  }                                              \
+  void __tsan_volatile_read##bytes(void* at) {   \
+    seen(at, bytes, emulation::Access::read);    \
+  }                                              \
+  void __tsan_volatile_write##bytes(void* at) {  \
+    seen(at, bytes, emulation::Access::write);   \
   }
 
 extern "C" {
@@ -458,18 +470,16 @@ EMULATED_ACCESS(8)
 EMULATED_ACCESS(16)
 // Of structures, whose members are aligned by themselves.
 void __tsan_read_range(void* at, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; ++i)
-    emulation::access(static_cast<char*>(at) + i, 1, emulation::Access::read);
+  for (std::size_t i = 0; i < bytes; ++i) seen(static_cast<char*>(at) + i, 1, emulation::Access::read);
 }
 void __tsan_write_range(void* at, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; ++i)
-    emulation::access(static_cast<char*>(at) + i, 1, emulation::Access::write);
+  for (std::size_t i = 0; i < bytes; ++i) seen(static_cast<char*>(at) + i, 1, emulation::Access::write);
 }
 void __tsan_vptr_update(void** at, void*) {
-  emulation::access(at, sizeof(void*), emulation::Access::write);
+  seen(at, sizeof(void*), emulation::Access::write);
 }
 void __tsan_vptr_read(void** at) {
-  emulation::access(at, sizeof(void*), emulation::Access::read);
+  seen(at, sizeof(void*), emulation::Access::read);
 }
 // The host's own: counts of shared pointers, guards of static variables.
 std::uint32_t __tsan_atomic32_fetch_add(volatile std::uint32_t* at, std::uint32_t value, int) {
