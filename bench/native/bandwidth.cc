@@ -9,7 +9,7 @@
 //   decode       the codes through W_dec as it lies in the mapped file; bytes: a row a code, and the output
 //   stats        the codes into statistics that keep growing; bytes: the codes, and for each latent among
 //   them
-//                one cache line read and written, however often it occurs
+//                one cache line read and written, however often it occurs; the caches are swept before
 //   steer <kind> add | ablate | clamp | project, the activations in place; bytes: all of them read and
 //   written write <name> what the last command made, <name>.f32: decode's output, stats' sums [latents], or
 //   steered
@@ -82,6 +82,7 @@ class Bandwidth {
       std::sort(sorted.begin(), sorted.end());
       touched_ = static_cast<std::size_t>(std::unique(sorted.begin(), sorted.end()) - sorted.begin());
     }
+    sweep();
     return told(static_cast<double>(tokens_ * k_ * 8 + touched_ * 2 * sizeof(LatentRecord)),
                 [&] { stats_->add(codes(), nullptr, nullptr); });
   }
@@ -117,6 +118,11 @@ class Bandwidth {
 
  private:
   CodesView codes() const { return {tokens_, indices_.data(), values_.data(), nullptr, k_, counts_.data()}; }
+  // Nothing of what comes next is left in a cache, and the core is awake.
+  void sweep() {
+    if (swept_.size() == 0) swept_ = AlignedBuffer<std::uint64_t>(std::size_t{1} << 24);
+    for (std::size_t i = 0; i < swept_.size(); i += 8) ++swept_[i];
+  }
   static std::string told(double bytes, const std::function<void()>& work) {
     return bench::timed(work) + ", \"bytes\": " + std::to_string(static_cast<unsigned long long>(bytes));
   }
@@ -129,6 +135,7 @@ class Bandwidth {
   AlignedBuffer<float> made_;
   bool steering_ = false;
   std::size_t touched_ = 0;  // latents among the codes
+  AlignedBuffer<std::uint64_t> swept_;
   std::unique_ptr<LatentStats> stats_;
 };
 
