@@ -50,7 +50,7 @@ constexpr std::size_t kPanelBytes = std::size_t{1} << 19;  // of a block's token
 constexpr std::size_t kLeastRange = 1024;                  // latents worth a thread of their own
 constexpr std::size_t kMostCodes = std::size_t{1} << 20;
 // A block's thresholds are sharpened when so many times k latents are screened, and then so many times more.
-constexpr std::size_t kFirstSharpening = 16, kNextSharpening = 2;
+constexpr std::size_t kFirstSharpening = 16, kNextSharpening = 4;
 constexpr std::size_t kListBytes = std::size_t{1} << 25;  // of a block's lists, unless k asks for more
 constexpr std::uint32_t kOpenCapacity = 512;              // of lists that are emptied when full
 
