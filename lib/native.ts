@@ -461,6 +461,8 @@ export interface NativeLatentStats {
     options: NativeJobOptions,
   ): Promise<void>
   merge(other: NativeLatentStats, options: NativeJobOptions): Promise<void>
+  /** Gives the memory back now; of no use afterwards. */
+  release(): void
   state(
     options: NativeJobOptions,
   ): Promise<NativeLatentStatsState & { roundedSum: Float64Array; roundedSquares: Float64Array }>

@@ -1,5 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { callNative } from '../core/task.js'
 import { collectStats } from '../diffing/collect.js'
 import { rankByDecoderNorm } from '../diffing/crosscoder.js'
 import { diffLatents, type LatentChange } from '../diffing/diff.js'
@@ -110,7 +111,7 @@ async function allStats(
     loaded ??= await loadSae(options, terminal, signal)
     await mkdir(work, { recursive: true }).catch(() => undefined) // writing the checkpoint tells what is wrong
     const file = join(work, `${i}.safetensors`)
-    await collectStats(loaded.sae, one, {
+    const collected = await collectStats(loaded.sae, one, {
       perGroup: true,
       select: options.tokens,
       checkpoint: { file, identity: JSON.stringify([loaded.identity, options.tokens]) },
@@ -118,6 +119,7 @@ async function allStats(
       onProgress: progress.step(names[i]!),
     })
     // From its file, where the sums per prompt can stay: those of all models may be more than memory holds.
+    callNative(() => collected.native.release())
     stats.push(await LatentStats.load(file, { signal }))
   }
   return { stats, sae: loaded?.sae }

@@ -39,6 +39,7 @@ Napi::Function LatentStatsClass::define(Napi::Env env) {
   return DefineClass(
       env, "LatentStats",
       {InstanceMethod("add", &LatentStatsClass::add), InstanceMethod("merge", &LatentStatsClass::merge),
+       InstanceMethod("release", &LatentStatsClass::release),
        InstanceMethod("state", &LatentStatsClass::state),
        InstanceMethod("restore", &LatentStatsClass::restore), InstanceMethod("rows", &LatentStatsClass::rows),
        InstanceMethod("array", &LatentStatsClass::array),
@@ -104,6 +105,17 @@ Napi::Value LatentStatsClass::merge(const Napi::CallbackInfo& info) {
       mine->stats().merge(theirs->stats());
       return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
     });
+  });
+}
+
+// release(): gives the memory back now, not when the object is collected. What is left has no rows.
+Napi::Value LatentStatsClass::release(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const HeldStats held(shared_);
+    LatentStatsOptions options;
+    options.latents = 1;
+    held.stats() = LatentStats(options);
+    return info.Env().Undefined();
   });
 }
 

@@ -41,6 +41,7 @@ class LatentStatsClass : public Napi::ObjectWrap<LatentStatsClass> {
  private:
   Napi::Value add(const Napi::CallbackInfo& info);
   Napi::Value merge(const Napi::CallbackInfo& info);
+  Napi::Value release(const Napi::CallbackInfo& info);
   Napi::Value state(const Napi::CallbackInfo& info);
   Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);

@@ -5,7 +5,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #include <vector>
 
@@ -19,20 +18,37 @@ struct HugePages {
   HugePages(const HugePages<Other>&) {}  // NOLINT: as allocators are
 
   T* allocate(std::size_t count) {
-    constexpr std::size_t kHuge = std::size_t{1} << 21;
     if (count > (std::size_t{1} << 46) / sizeof(T)) throw std::bad_alloc();
-    const std::size_t line = count * sizeof(T) >= 2 * kHuge ? kHuge : 64;
-    const std::size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-    void* block = nullptr;
-    if (posix_memalign(&block, line, bytes) != 0) throw std::bad_alloc();
+    if (!is_large(count)) return static_cast<T*>(::operator new(count * sizeof(T)));
+    // From the system and back to it, so that nothing of it stays behind in the heap of a thread.
+    const std::size_t bytes = count * sizeof(T);
+    void* const taken =
+        mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (taken == MAP_FAILED) throw std::bad_alloc();
+    auto* const begin = static_cast<char*>(taken);
+    const std::size_t skipped = (kHuge - reinterpret_cast<std::uintptr_t>(begin) % kHuge) % kHuge;
+    char* const block = begin + skipped;
+    char* const end = block + in_pages(bytes);
+    if (skipped > 0) munmap(begin, skipped);
+    if (end < begin + in_pages(bytes + kHuge)) munmap(end, begin + in_pages(bytes + kHuge) - end);
 #ifdef MADV_HUGEPAGE
     // The rest of the last one stays on small pages, or it would be taken whole.
-    if (line == kHuge) madvise(block, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+    madvise(block, bytes / kHuge * kHuge, MADV_HUGEPAGE);
 #endif
-    return static_cast<T*>(block);
+    return reinterpret_cast<T*>(block);
   }
-  void deallocate(T* block, std::size_t) { std::free(block); }
+  void deallocate(T* block, std::size_t count) {
+    if (is_large(count))
+      munmap(block, in_pages(count * sizeof(T)));
+    else
+      ::operator delete(block);
+  }
   bool operator==(const HugePages&) const { return true; }
+
+ private:
+  static constexpr std::size_t kHuge = std::size_t{1} << 21, kPage = 4096;
+  static bool is_large(std::size_t count) { return count * sizeof(T) >= 2 * kHuge; }
+  static std::size_t in_pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 };
 
 template <class T>
