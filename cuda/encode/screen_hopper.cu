@@ -13,7 +13,7 @@ namespace personascope::cuda {
 namespace {
 
 constexpr int kThreads = 384, kStages = 4;
-[[maybe_unused]] constexpr int kConsumers = 2;
+[[maybe_unused]] constexpr int kConsumerWarps = 8;  // of two warp groups
 constexpr int kLatentBytes = kHopperLatents * kHopperStepBytes,
               kTokenBytes = kHopperTokens * kHopperStepBytes;
 constexpr int kStageBytes = kLatentBytes + kTokenBytes;
@@ -85,9 +85,11 @@ __device__ void consume(const ScreenArgs& args, const TileSchedule& schedule, co
   const int group = threadIdx.x / 128 - 1, thread = threadIdx.x % 128;
   const std::uint32_t rank = kCluster == 1 ? 0 : cluster_rank();
   const int steps = static_cast<int>(args.row_bytes / kHopperStepBytes);
-  // The consumers of both blocks must be done with a stage: either block's copies write to both.
+  // The consumers of both blocks must be done with a stage: either block's copies write to both. Each warp
+  // for itself: a wait for products is over when the warp's own are, those of its group may still read.
+  const int lane = thread % 32;
   const auto release = [&](int stage) {
-    if (thread < kCluster) arrive_at(&shared.empty[stage], kCluster == 1 ? 0 : thread);
+    if (lane < kCluster) arrive_at(&shared.empty[stage], kCluster == 1 ? 0 : lane);
   };
   RingPlace place;
   for (std::uint64_t tile = blockIdx.x / kCluster; tile < schedule.tiles(); tile += gridDim.x / kCluster) {
@@ -160,7 +162,7 @@ __device__ void screen_tiles([[maybe_unused]] const ScreenArgs& args,
     prefetch_map(tokens);
     for (int stage = 0; stage < kStages; ++stage) {
       barrier_init(&shared.full[stage], 1);
-      barrier_init(&shared.empty[stage], kConsumers * kCluster);
+      barrier_init(&shared.empty[stage], kConsumerWarps * kCluster);
     }
     barrier_init_fence();
   }
