@@ -117,7 +117,10 @@ bool GroupSums::empty() const {
 }
 
 void GroupSums::tidy() {
-  if (added_.size() > std::max(kLeast, settled_ / 4)) sort_in();
+  const std::size_t most = std::max(kLeast, settled_ / 8);
+  if (added_.size() > most) sort_in();
+  // A vector that grows by itself takes up to three times as much for a while.
+  if (added_.empty() && settled_ > 0) added_.reserve(most + most / 8);
 }
 
 void GroupSums::settle() {
