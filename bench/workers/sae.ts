@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LatentStats, Sae, runtimeInfo, type SparseCodes } from 'personascope'
-import { answer, memory, timed } from './answer.js'
+import { answer, memory, timed, Watch } from './answer.js'
 
 type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
 
@@ -15,22 +15,7 @@ const options = { precision: precision as Precision }
 let sae: Sae | undefined
 let stats: LatentStats | undefined
 let codes: SparseCodes | undefined
-let peakAnonymous = 0
-
-const look = (): void => {
-  peakAnonymous = Math.max(peakAnonymous, memory()('RssAnon'))
-}
-
-/** Memory is looked at every few milliseconds while work goes on off the event loop. */
-async function watched<Result>(work: () => Promise<Result>): Promise<Result> {
-  const timer = setInterval(look, 5)
-  try {
-    return await work()
-  } finally {
-    clearInterval(timer)
-    look()
-  }
-}
+const watch = new Watch()
 
 function loaded(): Sae {
   if (sae === undefined) throw new Error('the SAE is not open yet')
@@ -62,14 +47,16 @@ await answer(runtimeInfo(), {
     const before = memory()('RssAnon')
     const values = inputs()
     const calibration = values.subarray(0, Math.min(values.length, 256 * loaded().dModel))
-    const [times] = await timed(() => watched(() => loaded().prepare({ calibration })))
+    const [times] = await timed(() => watch.during(() => loaded().prepare({ calibration })))
     return { ...times, bytes: memory()('RssAnon') - before }
   },
-  async encode() {
+  /** 'watched': its memory is looked at meanwhile, which takes time itself. */
+  async encode([how = '']) {
     const values = inputs()
+    const work = () => loaded().encode(values)
     codes = undefined
     globalThis.gc?.()
-    const [times, made] = await timed(() => watched(() => loaded().encode(values)))
+    const [times, made] = await timed(() => (how === 'watched' ? watch.during(work) : work()))
     codes = made
     return { ...times, ...made.report }
   },
@@ -100,7 +87,7 @@ await answer(runtimeInfo(), {
     return { rows: tokens }
   },
   async memory() {
-    look()
-    return { peakRssBytes: memory()('VmHWM'), peakAnonymousBytes: peakAnonymous }
+    watch.look()
+    return { peakRssBytes: memory()('VmHWM'), peakAnonymousBytes: watch.peakAnonymous }
   },
 })
