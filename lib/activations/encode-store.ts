@@ -105,12 +105,14 @@ export async function encodeStore(
     pendingPairs = 0
     begun = performance.now()
   }
+  const report = () => onProgress?.({ done: until, total: store.rows, unit: 'tokens' })
+  report()
   for await (const batch of store.batches({ batchSize, select, firstRow: until, signal })) {
     const codes = await sae.encode(batch.values, { signal })
     pending.push(codes)
     pendingPairs += codes.indices.length
     until = batch.ids[batch.rows - 1]! + 1
-    onProgress?.({ done: until, total: store.rows, unit: 'tokens' })
+    report()
     if (pendingPairs >= bufferedPairs || performance.now() - begun >= (options.partSeconds ?? 60) * 1000)
       await flush()
   }

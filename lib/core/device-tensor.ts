@@ -1,4 +1,5 @@
 /** Memory of a device as an object: uploaded once, used by any number of calls, freed when it is done with. */
+import { DeviceMemory } from './device-memory.js'
 import { native, type NativeDeviceTensor, type NativeTensor } from '../native.js'
 import { requireArgument } from './errors.js'
 import { callNative, runNative, type TaskOptions } from './task.js'
@@ -33,17 +34,15 @@ export interface UploadOptions extends TaskOptions {
  * `free()` (or `using`) gives memory back at once; forgotten tensors are collected. Views share memory, which goes with
  * the last of them. After `free()` every use is `ERR_INVALID_ARGUMENT`.
  */
-export class DeviceTensor implements Disposable {
+export class DeviceTensor extends DeviceMemory<NativeDeviceTensor> {
   readonly dtype: DeviceDtype
   readonly device: PlacedDevice
   readonly shape: readonly number[]
   /** In elements. */
   readonly strides: readonly number[]
-  readonly #native: NativeDeviceTensor
-  #freed = false
 
   private constructor(made: NativeDeviceTensor) {
-    this.#native = made
+    super(made)
     this.dtype = made.dtype
     this.device = made.device
     this.shape = Object.freeze(made.shape)
@@ -98,46 +97,27 @@ export class DeviceTensor implements Disposable {
 
   /** A copy of all values as fp32, row-major; 16-bit floats are widened exactly. */
   async download(options?: TaskOptions): Promise<Float32Array> {
-    return runNative(options, 'values', (job) => this.#native.download(job))
+    return runNative(options, 'values', (job) => this.native.download(job))
   }
 
   /** A copy of the bits of a tensor of BF16 or F16, row-major. */
   async downloadBits(options?: TaskOptions): Promise<Uint16Array> {
-    return runNative(options, 'values', (job) => this.#native.bits(job))
+    return runNative(options, 'values', (job) => this.native.bits(job))
   }
 
   /** Replaces all values: row-major, a Float32Array for F32, else the bits in a Uint16Array. */
   async write(values: Float32Array | Uint16Array, options?: TaskOptions): Promise<void> {
-    await runNative(options, 'rows', (job) => this.#native.write(values, job))
+    await runNative(options, 'rows', (job) => this.native.write(values, job))
   }
 
   /** A view of the places begin … end − 1 of an axis, e.g. of rows (axis 0) or of columns (the last). */
   slice(axis: number, begin: number, end: number): DeviceTensor {
-    return new DeviceTensor(callNative(() => this.#native.slice(axis, begin, end)))
+    return new DeviceTensor(callNative(() => this.native.slice(axis, begin, end)))
   }
 
   /** A view of another shape with as many values; the tensor must have no gaps. */
   reshape(shape: readonly number[]): DeviceTensor {
-    return new DeviceTensor(callNative(() => this.#native.reshape([...shape])))
-  }
-
-  /** Gives the memory back, once no view and no running call uses it. May be called again. */
-  free(): void {
-    this.#freed = true
-    this.#native.free()
-  }
-
-  get freed(): boolean {
-    return this.#freed
-  }
-
-  [Symbol.dispose](): void {
-    this.free()
-  }
-
-  /** @internal */
-  get native(): NativeDeviceTensor {
-    return this.#native
+    return new DeviceTensor(callNative(() => this.native.reshape([...shape])))
   }
 }
 

@@ -59,11 +59,13 @@ export async function collectStats(
     await written
     interval = Math.max(interval, ((performance.now() - begun) / 1000) * 50)
   }
+  const report = () => onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
+  report()
   try {
     for await (const batch of store.batches({ batchSize, select, firstRow, signal })) {
       await stats.addActivations(sae, batch, { signal })
       firstRow = batch.ids[batch.rows - 1]! + 1
-      onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
+      report()
       if (checkpoint !== undefined && performance.now() - saved >= interval * 1000) await save(checkpoint)
     }
     firstRow = store.rows
@@ -74,7 +76,7 @@ export async function collectStats(
     throw error
   }
   await writing
-  onProgress?.({ done: store.rows, total: store.rows, unit: 'tokens' })
+  report()
   return stats
 }
 

@@ -1,3 +1,4 @@
+import { DeviceMemory } from '../core/device-memory.js'
 import { nativeValues, type Device, type DeviceTensor, type PlacedDevice } from '../core/device-tensor.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeDeviceStats } from '../native.js'
@@ -18,16 +19,14 @@ export interface DeviceDifference {
  * exact: `read` gives the bits that `LatentStats` has over the same rows. Without sums per group and examples, which
  * need the host: those `LatentStats` gathers, of a GPU's codes too.
  */
-export class DeviceStats implements Disposable {
+export class DeviceStats extends DeviceMemory<NativeDeviceStats> {
   readonly latents: number
   readonly device: PlacedDevice
-  readonly #native: NativeDeviceStats
-  #freed = false
 
   private constructor(latents: number, made: NativeDeviceStats) {
+    super(made)
     this.latents = latents
     this.device = made.device()
-    this.#native = made
   }
 
   /** Empty ones; 52 bytes a latent on the device. */
@@ -67,23 +66,23 @@ export class DeviceStats implements Disposable {
    * the batch may have been added. Errors as `Sae.encode`.
    */
   async addActivations(sae: Sae, values: Float32Array | DeviceTensor, options?: TaskOptions): Promise<void> {
-    await runNative(options, 'tokens', (job) => this.#native.encode(sae.native, nativeValues(values), job))
+    await runNative(options, 'tokens', (job) => this.native.encode(sae.native, nativeValues(values), job))
   }
 
   /** Adds codes of the same device. Where it fails nothing is added. */
   async add(codes: DeviceCodes, options?: TaskOptions): Promise<void> {
-    await runNative(options, 'tokens', (job) => this.#native.add(codes.native, job))
+    await runNative(options, 'tokens', (job) => this.native.add(codes.native, job))
   }
 
   /** Rows seen. */
   get rows(): number {
-    return callNative(() => this.#native.rows())
+    return callNative(() => this.native.rows())
   }
 
   /** What was seen so far, on the host: to be saved, merged and compared. */
   async read(options?: TaskOptions): Promise<LatentStats> {
     const stats = new LatentStats(this.latents)
-    await runNative(options, 'latents', (job) => this.#native.readInto(stats.native, job))
+    await runNative(options, 'latents', (job) => this.native.readInto(stats.native, job))
     return stats
   }
 
@@ -92,20 +91,6 @@ export class DeviceStats implements Disposable {
    * (different latents or devices, no rows).
    */
   async difference(after: DeviceStats, options?: TaskOptions): Promise<DeviceDifference> {
-    return runNative(options, 'latents', (job) => this.#native.difference(after.#native, job))
-  }
-
-  /** Gives the memory back, once no running call uses it. May be called again. */
-  free(): void {
-    this.#freed = true
-    this.#native.free()
-  }
-
-  get freed(): boolean {
-    return this.#freed
-  }
-
-  [Symbol.dispose](): void {
-    this.free()
+    return runNative(options, 'latents', (job) => this.native.difference(after.native, job))
   }
 }

@@ -1,3 +1,4 @@
+import { DeviceMemory } from '../core/device-memory.js'
 import type { Device, PlacedDevice } from '../core/device-tensor.js'
 import { runNative, type TaskOptions } from '../core/task.js'
 import { native, type NativeDeviceCodes } from '../native.js'
@@ -8,7 +9,7 @@ import { encodeReport, SparseCodes, type EncodeReport } from './codes.js'
  * there, downloaded when they are wanted. `free()` (or `using`) gives their memory back at once; forgotten ones are
  * collected. After it every use is `ERR_INVALID_ARGUMENT`.
  */
-export class DeviceCodes implements Disposable {
+export class DeviceCodes extends DeviceMemory<NativeDeviceCodes> {
   /** Latents of the SAE. */
   readonly latents: number
   readonly rows: number
@@ -17,17 +18,15 @@ export class DeviceCodes implements Disposable {
   readonly device: PlacedDevice
   /** How they were made; undefined for codes that were uploaded. */
   readonly report: EncodeReport | undefined
-  readonly #native: NativeDeviceCodes
-  #freed = false
 
   private constructor(made: NativeDeviceCodes, encoded: boolean) {
+    super(made)
     const about = made.about()
     this.latents = about.latents
     this.rows = about.rows
     this.pairs = about.pairs
     this.device = about.device
     this.report = encoded ? encodeReport(about.report, about.rows) : undefined
-    this.#native = made
   }
 
   /** @internal Codes that an SAE made. */
@@ -51,26 +50,7 @@ export class DeviceCodes implements Disposable {
 
   /** A copy on the host. */
   async download(options?: TaskOptions): Promise<SparseCodes> {
-    const { report: _, ...codes } = await runNative(options, 'tokens', (job) => this.#native.download(job))
+    const { report: _, ...codes } = await runNative(options, 'tokens', (job) => this.native.download(job))
     return new SparseCodes(this.latents, codes, this.report)
-  }
-
-  /** Gives the memory back, once no running call uses it. May be called again. */
-  free(): void {
-    this.#freed = true
-    this.#native.free()
-  }
-
-  get freed(): boolean {
-    return this.#freed
-  }
-
-  [Symbol.dispose](): void {
-    this.free()
-  }
-
-  /** @internal */
-  get native(): NativeDeviceCodes {
-    return this.#native
   }
 }
