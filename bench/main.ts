@@ -2,9 +2,9 @@
  * Runs a bench: npm run bench -- <name> [options]. Prints a line a result, with --json one JSON object a line. --record
  * also keeps the results, with the machine's description, in bench/results/<name>.json.
  */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { cpus, loadavg, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runtimeInfo } from 'personascope'
 import {
@@ -147,6 +147,7 @@ function summary(result: BenchResult): string {
   return `${[bench, result.case].join(' ').trim()} (${where}, ${result.weights}): ${result.gbytesPerSecond} GB/s, ${percent(result.peakFraction)} of peak; ${ratios}`
 }
 
+/** Keeps a run in `results/<bench>.json`, in the place of an earlier run of the same command. */
 async function record(results: readonly object[], loadBefore: number): Promise<void> {
   const { cpu, cpuFeatures, isa } = runtimeInfo()
   const machine = {
@@ -160,9 +161,14 @@ async function record(results: readonly object[], loadBefore: number): Promise<v
     date: new Date().toISOString().slice(0, 10),
   }
   const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
-  const folder = join(root, 'bench', 'results')
-  await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, `${name}.json`), `${JSON.stringify({ command, machine, results }, null, 2)}\n`)
+  const file = join(root, 'bench', 'results', `${name}.json`)
+  const kept = await readFile(file, 'utf8').then(
+    (text) => JSON.parse(text) as { command: string }[],
+    () => [],
+  )
+  const runs = [...kept.filter((run) => run.command !== command), { command, machine, results }]
+  await mkdir(dirname(file), { recursive: true })
+  await writeFile(file, `${JSON.stringify(runs, null, 2)}\n`)
 }
 
 function onMessage(message: string): void {
