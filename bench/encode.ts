@@ -1,6 +1,6 @@
 /** Exact top-k encoding against what libraries do today: see bench/README.md. */
 import type { Contender, Times } from './contender.js'
-import { PeakMeter, runProgram, startWorker, withFolder } from './native.js'
+import { calibrationRows, PeakMeter, runProgram, startWorker, withFolder } from './native.js'
 import { Rounds, startPeer } from './peers.js'
 import { median, significant, type BenchOptions, type EncodeResult, type Peaks } from './results.js'
 
@@ -25,7 +25,8 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
 
   return withFolder(options, async (folder) => {
     onMessage?.(`making ${data} data: ${n} latents of ${d} in ${weights}`)
-    await runProgram('sae_data', [folder, data, ...shape, String(tokens), weights, 'no-decoder'])
+    const rows = String(Math.max(tokens, calibrationRows))
+    await runProgram('sae_data', [folder, data, ...shape, rows, weights, 'no-decoder'])
     const check = async (name: string, whose: 'ours' | 'peer') => {
       const said = await runProgram('check_codes', [
         folder,
@@ -56,11 +57,16 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
         ratio: {} as EncodeResult['ratio'],
         absent: {} as EncodeResult['absent'],
       }
+      const operations = 2 * n * d * tokens
       const times: number[] = []
+      const fractions: number[] = []
       const round = async (): Promise<Encoded> => {
-        await peaks.measure()
+        const before = peakOf(await peaks.measure(), last.precision)
         last = await ours.ask<Encoded>('encode')
         times.push(last[clock])
+        const after = peakOf(await peaks.measure(), last.precision)
+        if (before !== null && after !== null)
+          fractions.push(operations / last[clock] / 1e9 / ((before + after) / 2))
         return last
       }
       const peers = options.peers ?? ENCODE_PEERS
@@ -90,10 +96,9 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
         }
       }
       while (times.length < rounds) await round()
-      await peaks.measure()
 
       const seconds = median(times)
-      const gflops = (2 * n * d * tokens) / seconds / 1e9
+      const gflops = operations / seconds / 1e9
       const peak = peakOf(peaks.peaks, last.precision)
       // A neighbour only ever slows: the fastest round is held against the largest peak.
       const fastest = Math.min(...times)
@@ -116,6 +121,7 @@ export async function encodeBench(options: BenchOptions = {}): Promise<EncodeRes
         gflops: significant(gflops),
         peaks: peaks.peaks,
         peakFraction: peak === null ? null : significant((gflops * seconds) / fastest / peak, 3),
+        pairedPeakFraction: fractions.length === 0 ? null : significant(median(fractions), 3),
         fastestSeconds: significant(fastest),
         bandwidthFraction: significant(gbytes / peaks.peaks.readGBs, 3),
         screenedPerToken: significant(last.screenedPerToken),

@@ -9,6 +9,9 @@ import { promisify } from 'node:util'
 import { Contender } from './contender.js'
 import type { BenchOptions, Peaks } from './results.js'
 
+/** Rows of activations from which an SAE is prepared, also where fewer are encoded. */
+export const calibrationRows = 256
+
 const run = promisify(execFile)
 
 /** The package's folder: this file runs from bench/ or, compiled, from dist/bench/. */
@@ -71,6 +74,17 @@ interface Measured {
   copyGBs: number
 }
 
+/** A rate of 0 stands for instructions that the CPU has not. */
+function asPeaks({ fp32Gflops, bf16Gflops, int8Gops, readGBs, copyGBs }: Measured): Peaks {
+  return {
+    fp32Gflops: fp32Gflops || null,
+    bf16Gflops: bf16Gflops || null,
+    int8Gops: int8Gops || null,
+    readGBs,
+    copyGBs,
+  }
+}
+
 /** The machine's peaks, measured again and again during a run; the largest ones count. */
 export class PeakMeter {
   #best: Measured = { fp32Gflops: 0, bf16Gflops: 0, int8Gops: 0, readGBs: 0, copyGBs: 0 }
@@ -83,21 +97,16 @@ export class PeakMeter {
     )
   }
 
-  async measure(): Promise<void> {
+  /** What the machine reaches now. */
+  async measure(): Promise<Peaks> {
     const now = await this.contender.ask<Measured>('peak 0.05')
     for (const name of Object.keys(this.#best) as (keyof Measured)[])
       this.#best[name] = Math.max(this.#best[name], now[name])
+    return asPeaks(now)
   }
 
   get peaks(): Peaks {
-    const { fp32Gflops, bf16Gflops, int8Gops, readGBs, copyGBs } = this.#best
-    return {
-      fp32Gflops: fp32Gflops || null,
-      bf16Gflops: bf16Gflops || null,
-      int8Gops: int8Gops || null,
-      readGBs,
-      copyGBs,
-    }
+    return asPeaks(this.#best)
   }
 
   end(): Promise<void> {

@@ -78,6 +78,8 @@ export interface EncodeResult extends CommonResult {
   /** What latents were screened in. */
   precision: 'fp32' | 'bf16' | 'int8'
   gflops: number
+  /** Median over the rounds of our rate over the mean of the peaks just before and just after. */
+  pairedPeakFraction: number | null
   /** Of read bandwidth: bytes of the screened copy a second. What bounds a handful of tokens. */
   bandwidthFraction: number
   screenedPerToken: number

@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LatentStats, Sae, runtimeInfo, type SparseCodes } from 'personascope'
+import { calibrationRows } from '../native.js'
 import { answer, memory, timed, Watch } from './answer.js'
 
 type Precision = 'auto' | 'fp32' | 'bf16' | 'int8'
@@ -23,13 +24,16 @@ function loaded(): Sae {
 }
 
 let held: Float32Array | undefined
-function inputs(): Float32Array {
+/** All rows of the file. */
+function rows(): Float32Array {
   if (held === undefined) {
-    const bytes = readFileSync(join(folder, 'x.f32')).subarray(0, tokens * loaded().dModel * 4)
+    const bytes = readFileSync(join(folder, 'x.f32'))
     held = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
   }
   return held
 }
+
+const inputs = (): Float32Array => rows().subarray(0, tokens * loaded().dModel)
 
 await answer(runtimeInfo(), {
   async open() {
@@ -45,8 +49,7 @@ await answer(runtimeInfo(), {
   },
   async prepare() {
     const before = memory()('RssAnon')
-    const values = inputs()
-    const calibration = values.subarray(0, Math.min(values.length, 256 * loaded().dModel))
+    const calibration = rows().subarray(0, calibrationRows * loaded().dModel)
     const [times] = await timed(() => watch.during(() => loaded().prepare({ calibration })))
     return { ...times, bytes: memory()('RssAnon') - before }
   },
