@@ -163,7 +163,7 @@ async function record(results: readonly object[], loadBefore: number): Promise<v
   const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
   const file = join(root, 'bench', 'results', `${name}.json`)
   const kept = await readFile(file, 'utf8').then(
-    (text) => JSON.parse(text) as { command: string }[],
+    (found) => JSON.parse(found) as { command: string }[],
     () => [],
   )
   const runs = [...kept.filter((run) => run.command !== command), { command, machine, results }]
