@@ -68,10 +68,6 @@ double spread(const float* x, std::size_t tokens, std::size_t stride, std::size_
   return sum / static_cast<double>(count);
 }
 
-}  // namespace
-
-namespace {
-
 // Codes to k places a token.
 void scatter(const SparseCodes& codes, std::size_t k, std::uint32_t* indices, float* values,
              std::uint32_t* counts) {
@@ -394,13 +390,17 @@ void Sae::encode_to(const float* x, std::size_t tokens, std::size_t stride, std:
   encode_piece(x, 0, tokens, stride, options, piece);
 }
 
+void Sae::check_latents(std::size_t of_statistics) const {
+  require(of_statistics == spec_.latents, ErrorCode::invalid_argument,
+          "statistics of " + std::to_string(of_statistics) + " latents cannot take codes of " +
+              std::to_string(spec_.latents));
+}
+
 EncodeReport Sae::encode_into(LatentStats& stats, const float* x, std::size_t tokens, std::size_t stride,
                               const std::uint32_t* groups, const double* ids,
                               const EncodeOptions& options) const {
   if (device_) return encode_into(stats, host_rows(x, tokens, spec_.width, stride), groups, ids, options);
-  require(stats.options().latents == spec_.latents, ErrorCode::invalid_argument,
-          "statistics of " + std::to_string(stats.options().latents) + " latents cannot take codes of " +
-              std::to_string(spec_.latents));
+  check_latents(stats.options().latents);
   SparseCodes codes;
   return each_piece(x, tokens, stride, options, [&](std::size_t first, std::size_t count, Piece& piece) {
     codes.tokens = count;

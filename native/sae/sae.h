@@ -125,6 +125,8 @@ class Sae {
   std::vector<float> vector_of(const Rows& rows, std::size_t latent, std::size_t width) const;
   // Activations of a tensor, checked: rows of this SAE's width, where it can take them.
   TensorRows rows_for(const DeviceTensor& x) const;
+  // Throws invalid_argument unless statistics are of as many latents.
+  void check_latents(std::size_t of_statistics) const;
   struct DevicePiece;
   // Tokens [first, first + tokens) of x as the device takes them, encoded there.
   DevicePiece encode_on_device(const DeviceTensor& x, const TensorRows& rows, std::size_t first,

@@ -125,45 +125,49 @@ DeviceSparseCodes Sae::encode_kept(const DeviceTensor& x, const EncodeOptions& o
   return DeviceSparseCodes(spec_.device, std::move(piece.encoded.codes), std::move(about));
 }
 
-EncodeReport Sae::encode_into(LatentStats& stats, const DeviceTensor& x, const std::uint32_t* groups,
-                              const double* ids, const EncodeOptions& options) const {
-  require(stats.options().latents == spec_.latents, ErrorCode::invalid_argument,
-          "statistics of " + std::to_string(stats.options().latents) + " latents cannot take codes of " +
-              std::to_string(spec_.latents));
-  const TensorRows rows = rows_for(x);
+namespace {
+
+// Adds up the reports of take(first, count, options), batch after batch; progress is told here.
+template <class Take>
+EncodeReport each_batch(std::size_t rows, const EncodeOptions& options, const Take& take) {
   EncodeReport report;
-  for (std::size_t first = 0; first < rows.rows; first += kDeviceTokens) {
-    const std::size_t count = std::min<std::size_t>(kDeviceTokens, rows.rows - first);
-    EncodeOptions inner = options;
-    inner.progress = nullptr;
-    const SparseCodes codes = encode(tokens_of(x, rows, first, count), inner);
-    stats.add(codes.view(), groups ? groups + first : nullptr, ids ? ids + first : nullptr);
-    add_to(report, codes.report);
+  EncodeOptions inner = options;
+  inner.progress = nullptr;
+  for (std::size_t first = 0; first < rows; first += kDeviceTokens) {
+    const std::size_t count = std::min<std::size_t>(kDeviceTokens, rows - first);
+    add_to(report, take(first, count, inner));
     if (options.progress) options.progress(first + count);
   }
   return report;
 }
 
+}  // namespace
+
+EncodeReport Sae::encode_into(LatentStats& stats, const DeviceTensor& x, const std::uint32_t* groups,
+                              const double* ids, const EncodeOptions& options) const {
+  check_latents(stats.options().latents);
+  const TensorRows rows = rows_for(x);
+  return each_batch(rows.rows, options,
+                    [&](std::size_t first, std::size_t count, const EncodeOptions& inner) {
+                      const SparseCodes codes = encode(tokens_of(x, rows, first, count), inner);
+                      stats.add(codes.view(), groups ? groups + first : nullptr, ids ? ids + first : nullptr);
+                      return codes.report;
+                    });
+}
+
 EncodeReport Sae::encode_into(DeviceLatentStats& stats, const DeviceTensor& x,
                               const EncodeOptions& options) const {
   const TensorRows rows = rows_for(x);
-  require(stats.latents() == spec_.latents, ErrorCode::invalid_argument,
-          "statistics of " + std::to_string(stats.latents()) + " latents cannot take codes of " +
-              std::to_string(spec_.latents));
+  check_latents(stats.latents());
   require(stats.device() == spec_.device, ErrorCode::invalid_argument,
           "the statistics are on " + device_name(stats.device()) + ", the SAE is on " +
               device_name(spec_.device));
-  EncodeReport report;
-  for (std::size_t first = 0; first < rows.rows; first += kDeviceTokens) {
-    const std::size_t count = std::min<std::size_t>(kDeviceTokens, rows.rows - first);
-    EncodeOptions inner = options;
-    inner.progress = nullptr;
-    const DeviceSparseCodes codes = encode_kept(tokens_of(x, rows, first, count), inner);
-    stats.add(codes);
-    add_to(report, codes.report());
-    if (options.progress) options.progress(first + count);
-  }
-  return report;
+  return each_batch(rows.rows, options,
+                    [&](std::size_t first, std::size_t count, const EncodeOptions& inner) {
+                      const DeviceSparseCodes codes = encode_kept(tokens_of(x, rows, first, count), inner);
+                      stats.add(codes);
+                      return codes.report();
+                    });
 }
 
 bool Sae::take_decoder() const {

@@ -2,7 +2,6 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { errorLine, oneLine, renderError } from '../../lib/cli/errors.js'
 import { claimsTable } from '../../lib/cli/claims-table.js'
-import { runCli } from '../../lib/cli/program.js'
 import { jsonReporter } from '../../lib/cli/progress/json.js'
 import { liveReporter } from '../../lib/cli/progress/live.js'
 import { plainReporter } from '../../lib/cli/progress/plain.js'
@@ -11,20 +10,13 @@ import type { StudyEvent } from '../../lib/study/stage.js'
 import { version } from '../../lib/version.js'
 import packageJson from '../../package.json' with { type: 'json' }
 import { study } from '../study/figures.js'
+import { cli } from './run.js'
 
 function stream(): { stream: PassThrough; text(): string } {
   const parts: string[] = []
   const out = new PassThrough()
   out.on('data', (chunk: Buffer) => parts.push(chunk.toString()))
   return { stream: out, text: () => parts.join('') }
-}
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const stdout = stream()
-  const stderr = stream()
-  const terminal = { stdout: stdout.stream, stderr: stderr.stream, env: {} }
-  const code = await runCli(args, terminal, new AbortController().signal)
-  return { code, stdout: stdout.text(), stderr: stderr.text() }
 }
 
 describe('command line', () => {

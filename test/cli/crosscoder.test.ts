@@ -1,13 +1,12 @@
 /** `diff` on a crosscoder; norms are computed here from the tensors of the fixture. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { parquetReadObjects } from 'hyparquet'
 import { beforeEach, expect, it } from 'vitest'
-import { runCli } from '../../lib/cli/program.js'
 import { Random } from '../../lib/core/random.js'
 import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
+import { cli } from './run.js'
 
 const path = join(import.meta.dirname, '../fixtures/sae/crosscoder/batchtopk')
 const [layers, latents, d] = [2, 32, 6]
@@ -17,15 +16,6 @@ const at = (name: string): string => join(folder, name)
 beforeEach(async () => {
   folder = await temporaryFolder()
 })
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const said = { stdout: '', stderr: '' }
-  const stream = (name: 'stdout' | 'stderr'): PassThrough =>
-    new PassThrough().on('data', (chunk: Buffer) => (said[name] += chunk.toString()))
-  const terminal = { stdout: stream('stdout'), stderr: stream('stderr'), env: {} }
-  const code = await runCli(args, terminal, new AbortController().signal)
-  return { code, ...said }
-}
 
 async function readTable(file: string): Promise<Record<string, number>[]> {
   const bytes = await readFile(file)

@@ -1,14 +1,13 @@
 /** `--device` and `info`: with a GPU, real or emulated, and without. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { runCli } from '../../lib/cli/program.js'
 import { runtimeInfo } from '../../lib/core/runtime.js'
 import { writeSafetensors } from '../../lib/io/safetensors.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
-import { hasGpu, wave } from '../support/devices.js'
+import { hasGpu, wave, waveWeights } from '../support/devices.js'
+import { cli } from './run.js'
 
 const dModel = 8
 const latents = 64
@@ -19,15 +18,7 @@ const at = (name: string): string => join(folder, name)
 
 beforeEach(async () => {
   folder = await temporaryFolder()
-  const sae = Sae.fromWeights({
-    dModel,
-    latents,
-    k: 5,
-    wEnc: wave(latents * dModel, 1.7),
-    wDec: wave(latents * dModel, 0.9),
-    bEnc: wave(latents, 0.3),
-    bDec: wave(dModel, 2.1),
-  })
+  const sae = Sae.fromWeights({ ...waveWeights(dModel, latents), k: 5 })
   await sae.save(at('sae'))
   for (const [name, step] of [
     ['base', 0.77],
@@ -37,18 +28,6 @@ beforeEach(async () => {
       { name: 'activations', dtype: 'F32', shape: [rows, dModel], data: wave(rows * dModel, step) },
     ])
 })
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const collected = { stdout: '', stderr: '' }
-  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
-    const out = new PassThrough()
-    out.on('data', (chunk: Buffer) => (collected[name] += chunk.toString()))
-    return out
-  }
-  const terminal = { stdout: stream('stdout'), stderr: stream('stderr'), env: {} }
-  const code = await runCli(args, terminal, new AbortController().signal)
-  return { code, ...collected }
-}
 
 /** The three commands over the same data, each with the file it writes. */
 const commands: [string, (out: string) => string[]][] = [

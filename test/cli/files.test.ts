@@ -1,26 +1,13 @@
 import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { ActivationStoreWriter } from '../../lib/activations/writer.js'
-import { runCli } from '../../lib/cli/program.js'
 import { writeSafetensors } from '../../lib/io/safetensors.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
+import { cli } from './run.js'
 
 const fixtures = join(import.meta.dirname, '../fixtures/sae')
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const texts = { stdout: '', stderr: '' }
-  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
-    const made = new PassThrough()
-    made.on('data', (chunk: Buffer) => (texts[name] += chunk.toString()))
-    return made
-  }
-  const terminal = { stdout: stream('stdout'), stderr: stream('stderr'), env: {} }
-  const code = await runCli(args, terminal, new AbortController().signal)
-  return { code, ...texts }
-}
 
 describe('convert', () => {
   it.each([

@@ -3,7 +3,6 @@ import { execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
 import { promisify } from 'node:util'
 import { parquetReadObjects } from 'hyparquet'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -11,13 +10,13 @@ import { encodeStore } from '../../lib/activations/encode-store.js'
 import { ROLES } from '../../lib/activations/format.js'
 import { ActivationStore } from '../../lib/activations/store.js'
 import { ActivationStoreWriter } from '../../lib/activations/writer.js'
-import { runCli } from '../../lib/cli/program.js'
 import { Random } from '../../lib/core/random.js'
 import { collectStats } from '../../lib/diffing/collect.js'
 import { LatentStats } from '../../lib/diffing/latent-stats.js'
 import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
+import { cli } from './run.js'
 
 const dModel = 24
 const latents = 80
@@ -85,18 +84,6 @@ beforeEach(async () => {
   await writeStore(at('base'), activationsOf(2, 0))
   await writeStore(at('tuned'), activationsOf(3, 0.6))
 })
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const collected = { stdout: '', stderr: '' }
-  const stream = (name: 'stdout' | 'stderr'): PassThrough => {
-    const out = new PassThrough()
-    out.on('data', (chunk: Buffer) => (collected[name] += chunk.toString()))
-    return out
-  }
-  const terminal = { stdout: stream('stdout'), stderr: stream('stderr'), env: {} }
-  const code = await runCli(args, terminal, new AbortController().signal)
-  return { code, ...collected }
-}
 
 async function readTable(path: string): Promise<Record<string, number | null>[]> {
   const bytes = await readFile(path)

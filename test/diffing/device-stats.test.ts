@@ -6,21 +6,13 @@ import { LatentStats } from '../../lib/diffing/latent-stats.js'
 import { SparseCodes } from '../../lib/sae/codes.js'
 import { DeviceCodes } from '../../lib/sae/device-codes.js'
 import { Sae } from '../../lib/sae/sae.js'
-import { devices, wave } from '../support/devices.js'
+import { devices, wave, waveWeights } from '../support/devices.js'
 
 const dModel = 8
 const latents = 64
 const refused = { code: 'ERR_INVALID_ARGUMENT' }
 
-const weights = {
-  dModel,
-  latents,
-  k: 5,
-  wEnc: wave(latents * dModel, 1.7),
-  wDec: wave(latents * dModel, 0.9),
-  bEnc: wave(latents, 0.3),
-  bDec: wave(dModel, 2.1),
-}
+const weights = { ...waveWeights(dModel, latents), k: 5 }
 
 function expectSame(found: LatentStats, wanted: LatentStats): void {
   expect(found.rows).toBe(wanted.rows)

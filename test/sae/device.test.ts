@@ -5,21 +5,14 @@ import { DeviceCodes } from '../../lib/sae/device-codes.js'
 import { SparseCodes } from '../../lib/sae/codes.js'
 import { Sae, type SaeOptions } from '../../lib/sae/sae.js'
 import type { SaeSpec } from '../../lib/sae/spec.js'
-import { devices, hasGpu, wave } from '../support/devices.js'
+import { devices, hasGpu, wave, waveWeights } from '../support/devices.js'
 
 const dModel = 8
 const latents = 64
 const k = 5
 const refused = { code: 'ERR_INVALID_ARGUMENT' }
 
-const weights = {
-  dModel,
-  latents,
-  wEnc: wave(latents * dModel, 1.7),
-  wDec: wave(latents * dModel, 0.9),
-  bEnc: wave(latents, 0.3),
-  bDec: wave(dModel, 2.1),
-}
+const weights = waveWeights(dModel, latents)
 
 const make = (options: SaeOptions = {}): Sae => Sae.fromWeights({ ...weights, k }, options)
 
