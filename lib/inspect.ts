@@ -99,7 +99,7 @@ async function inspectStore(path: string, options: TaskOptions): Promise<Inspect
   let done = 0
   try {
     // Checksums are checked by reading.
-    for await (const { values } of store.batches({ batchSize: 4096 })) {
+    for await (const { values } of store.batches({ batchSize: 4096, reuse: true })) {
       throwIfAborted(options)
       const at = native.firstNonFinite(values)
       if (at >= 0) {

@@ -425,9 +425,8 @@ export interface NativeSaeTrainerOptions {
   epsilon: number
 }
 
-/** Everything that statistics know: LatentStatsState of native/kernels/latent_stats/latent_stats.h. */
-export interface NativeLatentStatsState {
-  rows: number
+/** The arrays of LatentStatsState (native/kernels/latent_stats/latent_stats.h). */
+export interface LatentStatsArrays {
   sum: BigUint64Array
   squares: BigUint64Array
   active: BigUint64Array
@@ -446,8 +445,29 @@ export interface NativeLatentStatsState {
   exampleIds: Float64Array
 }
 
+/** Everything that statistics knew at one moment, and the rounded sums. */
+export interface NativeLatentStatsState {
+  rows: number
+  /** Values of each array. */
+  sizes: Readonly<Record<keyof SavedLatentStatsArrays, number>>
+  /** Copies values of an array, from `first` on, as many as there is room for. */
+  read<Name extends keyof SavedLatentStatsArrays>(
+    name: Name,
+    first: number,
+    into: SavedLatentStatsArrays[Name],
+  ): void
+  /** Gives the memory back now; of no use afterwards. */
+  release(): void
+}
+
+export interface SavedLatentStatsArrays extends LatentStatsArrays {
+  roundedSum: Float64Array
+  roundedSquares: Float64Array
+}
+
 /** Sums per group of a mapped file stay there. */
-export type RestoredLatentStatsState = Omit<NativeLatentStatsState, 'partGroups' | 'parts'> & {
+export type RestoredLatentStatsState = Omit<LatentStatsArrays, 'partGroups' | 'parts'> & {
+  rows: number
   partGroups: Uint32Array | NativeTensor
   parts: Float32Array | NativeTensor
 }
@@ -463,10 +483,8 @@ export interface NativeLatentStats {
   merge(other: NativeLatentStats, options: NativeJobOptions): Promise<void>
   /** Gives the memory back now; of no use afterwards. */
   release(): void
-  state(
-    options: NativeJobOptions,
-  ): Promise<NativeLatentStatsState & { roundedSum: Float64Array; roundedSquares: Float64Array }>
-  /** Becomes what `state` gave, of statistics with the same options. */
+  state(options: NativeJobOptions): Promise<NativeLatentStatsState>
+  /** Becomes what the arrays of a state say, of statistics with the same options. */
   restore(state: RestoredLatentStatsState, options: NativeJobOptions): Promise<void>
   rows(): number
   array(name: 'sum' | 'sumOfSquares' | 'activeCount'): Float64Array

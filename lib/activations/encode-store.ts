@@ -107,7 +107,7 @@ export async function encodeStore(
   }
   const report = () => onProgress?.({ done: until, total: store.rows, unit: 'tokens' })
   report()
-  for await (const batch of store.batches({ batchSize, select, firstRow: until, signal })) {
+  for await (const batch of store.batches({ batchSize, select, firstRow: until, signal, reuse: true })) {
     const codes = await sae.encode(batch.values, { signal })
     pending.push(codes)
     pendingPairs += codes.indices.length

@@ -53,6 +53,8 @@ export interface BatchOptions extends TaskOptions {
   dropLast?: boolean
   /** Rows shuffled together, see order.ts. Default 2^22. */
   shuffleRows?: number
+  /** Read into the same memory again and again: a batch's values last until the next one is asked for. Default false. */
+  reuse?: boolean
 }
 
 interface StoreContents {
@@ -137,7 +139,7 @@ export class ActivationStore {
    * on, the next is read and converted.
    */
   async *batches(options: BatchOptions = {}): AsyncGenerator<StoreBatch, void, undefined> {
-    const { batchSize = 1024, epochs = 1, firstRow = 0, shuffle, select = 'all' } = options
+    const { batchSize = 1024, epochs = 1, firstRow = 0, shuffle, select = 'all', reuse = false } = options
     requireArgument(
       Number.isSafeInteger(batchSize) && batchSize > 0,
       `batchSize: found ${batchSize}, expected a positive whole number`,
@@ -157,10 +159,18 @@ export class ActivationStore {
     const rows = this.#batchRows(batchSize, options)
     const total = this.rows * epochs
     let done = 0
+    // One is read while the other is worked on. Left to garbage collection, a dozen might wait for it.
+    const rooms = [0, 1].map(() => new Float32Array(reuse ? Math.min(batchSize, total) * this.dModel : 0))
+    const room = (values: number): Float32Array => {
+      if (!reuse) return new Float32Array(values)
+      rooms.reverse()
+      return rooms[0]!.subarray(0, values)
+    }
     const read = (): Promise<StoreBatch> | undefined => {
       const next = rows.next()
       if (next.done === true) return undefined
-      const reading = this.#read(next.value, shuffle === undefined, options)
+      const values = room(next.value.length * this.dModel)
+      const reading = this.#read(next.value, values, shuffle === undefined, options)
       reading.catch(() => undefined) // told when its turn comes, or never if the caller stops before
       return reading
     }
@@ -176,7 +186,7 @@ export class ActivationStore {
 
   /** The rows with these numbers, in this order. */
   read(rows: ArrayLike<number>, options: TaskOptions = {}): Promise<StoreBatch> {
-    return this.#read(Float64Array.from(rows), false, options)
+    return this.#read(Float64Array.from(rows), new Float32Array(rows.length * this.dModel), false, options)
   }
 
   /**
@@ -254,10 +264,16 @@ export class ActivationStore {
     }
   }
 
-  async #read(rows: Float64Array, inOrder: boolean, options: TaskOptions): Promise<StoreBatch> {
+  /** Reads rows into `values`. */
+  async #read(
+    rows: Float64Array,
+    values: Float32Array,
+    inOrder: boolean,
+    options: TaskOptions,
+  ): Promise<StoreBatch> {
     const { dModel } = this
     const batch: StoreBatch = {
-      values: new Float32Array(rows.length * dModel),
+      values,
       rows: rows.length,
       dModel,
       tokens: new Int32Array(rows.length),

@@ -62,7 +62,7 @@ export async function collectStats(
   const report = () => onProgress?.({ done: firstRow, total: store.rows, unit: 'tokens' })
   report()
   try {
-    for await (const batch of store.batches({ batchSize, select, firstRow, signal })) {
+    for await (const batch of store.batches({ batchSize, select, firstRow, signal, reuse: true })) {
       await stats.addActivations(sae, batch, { signal })
       firstRow = batch.ids[batch.rows - 1]! + 1
       report()

@@ -139,16 +139,8 @@ export class LatentStats {
   ): Promise<{ written: Promise<void> }> {
     const { extra = {}, ...task } = options
     const state = await runNative({ signal: task.signal }, 'latents', (job) => this.#native.state(job))
-    const written = writeStats(
-      path,
-      {
-        options: { latents: this.latents, ...this.options },
-        state,
-        figures: { sum: state.roundedSum, sumOfSquares: state.roundedSquares },
-        extra,
-      },
-      task,
-    )
+    const saved = { options: { latents: this.latents, ...this.options }, state, extra }
+    const written = writeStats(path, saved, task).finally(() => state.release())
     return { written }
   }
 

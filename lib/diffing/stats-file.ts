@@ -12,9 +12,14 @@ import { stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
-import { SafetensorsFile, writeSafetensors, type TensorSource } from '../io/safetensors.js'
+import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
 import { tensorDigest } from '../io/tensor-digest.js'
-import type { NativeLatentStatsState, RestoredLatentStatsState } from '../native.js'
+import type {
+  LatentStatsArrays,
+  NativeLatentStatsState,
+  RestoredLatentStatsState,
+  SavedLatentStatsArrays,
+} from '../native.js'
 import { parseJson } from '../io/json.js'
 import type { LatentStatsOptions } from './latent-stats.js'
 
@@ -29,7 +34,7 @@ const optionsSchema = z.strictObject({
   perGroup: z.boolean(),
 })
 
-/** Names in the file of the arrays that only this package needs. */
+/** Names in the file, and types, of the arrays that are read back. */
 const exact = {
   sum: ['exact.sum', 'U64'],
   squares: ['exact.squares', 'U64'],
@@ -47,10 +52,21 @@ const exact = {
   exampleIds: ['exact.example_ids', 'F64'],
   active: ['active_count', 'U64'],
   max: ['max', 'F32'],
-} as const satisfies Record<
-  Exclude<keyof NativeLatentStatsState, 'rows'>,
-  readonly [string, TensorSource['dtype']]
->
+} as const satisfies Record<keyof LatentStatsArrays, readonly [string, TensorSource['dtype']]>
+
+/** Those that are written; the rounded sums are for other readers. */
+const written = {
+  roundedSum: ['sum', 'F64'],
+  roundedSquares: ['sum_of_squares', 'F64'],
+  ...exact,
+} as const satisfies Record<keyof SavedLatentStatsArrays, readonly [string, keyof typeof arrayOf]>
+
+const arrayOf = {
+  U64: BigUint64Array,
+  U32: Uint32Array,
+  F64: Float64Array,
+  F32: Float32Array,
+} as const
 
 const exampleLatents = 'exact.example_latents'
 
@@ -64,22 +80,25 @@ export interface SavedStats<State = NativeLatentStatsState> {
   extra: Readonly<Record<string, string>>
 }
 
-/** Writes statistics; `figures` are the rounded sums. Beside and renamed. */
-export async function writeStats(
-  path: string,
-  stats: SavedStats & { figures: { sum: Float64Array; sumOfSquares: Float64Array } },
-  task: TaskOptions = {},
-): Promise<void> {
-  const { options, state, figures, extra } = stats
-  const tensors: TensorSource[] = [
-    { name: 'sum', dtype: 'F64', shape: [figures.sum.length], data: figures.sum },
-    { name: 'sum_of_squares', dtype: 'F64', shape: [figures.sum.length], data: figures.sumOfSquares },
-  ]
-  for (const key of Object.keys(exact) as (keyof typeof exact)[]) {
-    const data = state[key]
-    const [name, dtype] = exact[key]
-    tensors.push({ name, dtype, shape: [data.length], data })
-  }
+/** Values copied out of the statistics at a time. */
+const piece = 1 << 19
+
+/** Writes statistics, beside and renamed, in little memory. The state is the caller's to release. */
+export async function writeStats(path: string, stats: SavedStats, task: TaskOptions = {}): Promise<void> {
+  const { options, state, extra } = stats
+  const tensors = (Object.keys(written) as (keyof typeof written)[]).map((key): TensorSource => {
+    const [name, dtype] = written[key]
+    const size = state.sizes[key]
+    const data = function* (): Generator<TensorArray> {
+      const room = new arrayOf[dtype](Math.min(size, piece))
+      for (let first = 0; first < size; first += piece) {
+        const part = room.subarray(0, Math.min(piece, size - first))
+        state.read(key, first, part as never) // of the type that `written` says
+        yield part
+      }
+    }
+    return { name, dtype, shape: [size], data }
+  })
   const watched = options.exampleLatents
   if (watched !== undefined)
     tensors.push({

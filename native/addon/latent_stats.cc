@@ -142,16 +142,74 @@ void each_array(State& state, const Visit& visit) {
   visit("exampleIds", state.example_ids);
 }
 
-// A typed array of the values, which are given up.
+// A state and the rounded sums, which stay native: what JavaScript holds is given back when it collects
+// garbage, and this may be most of the memory.
+struct Snapshot {
+  explicit Snapshot(const LatentStats& stats) : state(stats.state()) {
+    for (std::size_t l = 0; l < stats.options().latents; ++l) {
+      rounded_sum.push_back(stats.sum(l));
+      rounded_squares.push_back(stats.sum_of_squares(l));
+    }
+  }
+  LatentStatsState state;
+  std::vector<double> rounded_sum, rounded_squares;
+};
+
+template <class Visit>
+void each_saved_array(const Snapshot& snapshot, const Visit& visit) {
+  visit("roundedSum", snapshot.rounded_sum);
+  visit("roundedSquares", snapshot.rounded_squares);
+  each_array(snapshot.state, visit);
+}
+
 template <class T>
-std::function<Napi::Value(Napi::Env)> to_array(std::vector<T>& values) {
-  return [&values](Napi::Env env) { return to_typed_array(env, std::move(values)); };
+void read(const std::vector<T>& values, std::size_t first, Span<T> into) {
+  std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first), into.size, into.data);
 }
 template <class T>
-std::function<Napi::Value(Napi::Env)> to_array(const Column<T>& values) {
-  return [&values](Napi::Env env) {
-    return external_array<T>(env, values.owner(), const_cast<T*>(values.data()), values.size());
-  };
+void read(const Columns<T>& values, std::size_t first, Span<T> into) {
+  const Column<T> part = values.slice(first, into.size);
+  std::copy(part.begin(), part.end(), into.data);
+}
+
+template <class T>
+Span<T> span_for(const std::vector<T>&, const Napi::Value& into) {
+  return typed_array<T>(into, "into");
+}
+template <class T>
+Span<T> span_for(const Columns<T>&, const Napi::Value& into) {
+  return typed_array<T>(into, "into");
+}
+
+// {rows, sizes: {sum: …}, read(name, first, into), release()}
+Napi::Value snapshot_object(Napi::Env env, std::shared_ptr<Snapshot> snapshot) {
+  auto result = Napi::Object::New(env), sizes = Napi::Object::New(env);
+  each_saved_array(*snapshot, [&](const char* name, const auto& values) {
+    sizes.Set(name, static_cast<double>(values.size()));
+  });
+  result.Set("rows", static_cast<double>(snapshot->state.rows));
+  result.Set("sizes", sizes);
+  const auto held = std::make_shared<std::shared_ptr<Snapshot>>(std::move(snapshot));
+  result.Set("read", Napi::Function::New(env, [held](const Napi::CallbackInfo& info) {
+               guarded(info.Env(), [&] {
+                 require(*held != nullptr, ErrorCode::invalid_argument, "the state was released");
+                 const std::string wanted = text(info[0], "name");
+                 bool found = false;
+                 each_saved_array(**held, [&](const char* name, const auto& values) {
+                   if (name != wanted) return;
+                   found = true;
+                   const auto into = span_for(values, info[2]);
+                   const std::size_t first = whole_number(info[1], "first", 0, values.size());
+                   require(into.size <= values.size() - first, ErrorCode::invalid_argument,
+                           wanted + ": found " + std::to_string(values.size()) + " values, expected " +
+                               std::to_string(into.size) + " from " + std::to_string(first) + " on");
+                   read(values, first, into);
+                 });
+                 require(found, ErrorCode::invalid_argument, "latent statistics have no '" + wanted + "'");
+               });
+             }));
+  result.Set("release", Napi::Function::New(env, [held](const Napi::CallbackInfo&) { *held = nullptr; }));
+  return result;
 }
 
 // Copies an array into a state, off the event loop.
@@ -162,7 +220,7 @@ std::function<void()> from_array(const Napi::Value& value, const char* name, std
 }
 // A tensor of a mapped file stays where it lies.
 template <class T>
-std::function<void()> from_array(const Napi::Value& value, const char* name, Column<T>& values) {
+std::function<void()> from_array(const Napi::Value& value, const char* name, Columns<T>& values) {
   if (value.IsTypedArray()) {
     const auto array = typed_array<T>(value, name);
     return [&values, array] { values = std::vector<T>(array.data, array.data + array.size); };
@@ -184,38 +242,21 @@ std::function<void()> from_array(const Napi::Value& value, const char* name, Col
 
 }  // namespace
 
-// state(options): {rows, sum, squares, ...} — everything, as typed arrays; and the rounded sums as
-// roundedSum and roundedSquares
+// state(options): everything as it is now, see snapshot_object
 Napi::Value LatentStatsClass::state(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     auto held = std::make_shared<HeldStats>(shared_);
     return start_job(env, info[0], {}, [held](JobContext& job) -> Finish {
       job.check();
-      const LatentStats& stats = held->stats();
-      auto state = std::make_shared<LatentStatsState>(stats.state());
-      auto rounded = std::make_shared<std::array<std::vector<double>, 2>>();
-      for (std::size_t l = 0; l < stats.options().latents; ++l) {
-        (*rounded)[0].push_back(stats.sum(l));
-        (*rounded)[1].push_back(stats.sum_of_squares(l));
-      }
-      std::vector<std::pair<const char*, std::function<Napi::Value(Napi::Env)>>> arrays;
-      each_array(*state,
-                 [&](const char* name, auto& values) { arrays.emplace_back(name, to_array(values)); });
-      return [state, rounded, arrays](Napi::Env end) -> Napi::Value {
-        auto result = Napi::Object::New(end);
-        result.Set("roundedSum", to_typed_array(end, std::move((*rounded)[0])));
-        result.Set("roundedSquares", to_typed_array(end, std::move((*rounded)[1])));
-        result.Set("rows", static_cast<double>(state->rows));
-        for (const auto& [name, make] : arrays) result.Set(name, make(end));
-        return result;
-      };
+      auto snapshot = std::make_shared<Snapshot>(held->stats());
+      return [snapshot](Napi::Env end) { return snapshot_object(end, snapshot); };
     });
   });
 }
 
-// restore(state, options): becomes what state() gave; the options given to the constructor must be those it
-// had
+// restore(state, options): becomes what the arrays of state() say; the options given to the constructor must
+// be those it had
 Napi::Value LatentStatsClass::restore(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {

@@ -1,7 +1,5 @@
 // A fixed block of fp32 (or other plain) values aligned to a cache line, zeroed when made.
 #pragma once
-#include <sys/mman.h>
-
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +10,7 @@
 #include <utility>
 
 #include "native/core/error.h"
+#include "native/core/pages.h"
 
 namespace personascope {
 
@@ -25,19 +24,13 @@ class AlignedBuffer {
     if (size == 0) return;
     require(size <= (std::size_t{1} << 46) / sizeof(T), ErrorCode::out_of_memory,
             "a block of " + std::to_string(size) + " values is too large");
-    // Large blocks lie on huge pages where the system grants them: matrices are read row by row, a page a
-    // row.
-    constexpr std::size_t kHuge = std::size_t{1} << 21;
-    const std::size_t line = size * sizeof(T) >= 4 * kHuge ? kHuge : 64;
-    const std::size_t bytes = (size * sizeof(T) + line - 1) / line * line;
-    void* block = std::aligned_alloc(line, bytes);
-#ifdef MADV_HUGEPAGE
-    if (block != nullptr && line == kHuge) madvise(block, bytes, MADV_HUGEPAGE);
-#endif
+    const std::size_t bytes = size * sizeof(T);
+    // Large blocks lie on huge pages where they can: matrices are read row by row, a page a row.
+    void* const block = is_large(size) ? take_pages(bytes) : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     require(block != nullptr, ErrorCode::out_of_memory,
             "could not allocate " + std::to_string(bytes) + " bytes");
-    std::memset(block, 0, bytes);
-    data_.reset(static_cast<T*>(block));
+    if (!is_large(size)) std::memset(block, 0, bytes);
+    data_ = {static_cast<T*>(block), Free{size}};
   }
   AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_) {
     if (size_ > 0) std::memcpy(static_cast<void*>(data()), other.data(), size_ * sizeof(T));
@@ -58,8 +51,15 @@ class AlignedBuffer {
   T* end() { return data() + size_; }
 
  private:
+  static bool is_large(std::size_t size) { return size * sizeof(T) >= std::size_t{1} << 20; }
   struct Free {
-    void operator()(T* block) const { std::free(block); }
+    std::size_t size = 0;
+    void operator()(T* block) const {
+      if (is_large(size))
+        give_back_pages(block, size * sizeof(T));
+      else
+        std::free(block);
+    }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

@@ -1,6 +1,7 @@
 // Values that never change, shared by whoever holds them: of a vector that was handed over, or where they lie
 // (a mapped file).
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <utility>
@@ -29,10 +30,7 @@ class Column {
   Column slice(std::size_t first, std::size_t count) const { return {data_ + first, count, owner_}; }
   const std::shared_ptr<const void>& owner() const { return owner_; }
   bool operator==(const Column& other) const {
-    if (size_ != other.size_) return false;
-    for (std::size_t i = 0; i < size_; ++i)
-      if (!(data_[i] == other.data_[i])) return false;
-    return true;
+    return std::equal(begin(), end(), other.begin(), other.end());
   }
 
  private:
@@ -43,6 +41,45 @@ class Column {
   const T* data_ = nullptr;
   std::size_t size_ = 0;
   std::shared_ptr<const void> owner_;
+};
+
+// Columns one after the other, read as one.
+template <class T>
+class Columns {
+ public:
+  Columns() = default;
+  template <class Values>
+  Columns(Values values) {  // NOLINT: one column, or a vector, is a case of it
+    append(std::move(values));
+  }
+
+  void append(Column<T> column) {
+    size_ += column.size();
+    if (!column.empty()) columns_.push_back(std::move(column));
+  }
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  // The values [first, first + count), which are there; copied only where they lie in several columns.
+  Column<T> slice(std::size_t first, std::size_t count) const {
+    std::size_t c = 0;
+    for (; c < columns_.size() && first >= columns_[c].size(); ++c) first -= columns_[c].size();
+    if (count == 0) return {};
+    if (count <= columns_[c].size() - first) return columns_[c].slice(first, count);
+    std::vector<T> copy;
+    copy.reserve(count);
+    for (; copy.size() < count; ++c, first = 0) {
+      const std::size_t own = std::min(count - copy.size(), columns_[c].size() - first);
+      copy.insert(copy.end(), columns_[c].begin() + first, columns_[c].begin() + first + own);
+    }
+    return copy;
+  }
+  bool operator==(const Columns& other) const {
+    return size_ == other.size_ && slice(0, size_) == other.slice(0, size_);
+  }
+
+ private:
+  std::vector<Column<T>> columns_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace personascope

@@ -297,10 +297,12 @@ void Sae::learn(const EncodeReport& report, std::uint64_t codes) const {
     state.loose = true;
 }
 
-std::size_t Sae::piece() const {
-  // About 40 Gflop: a fifth of a second on one core, a dozen blocks of tokens at the least.
-  const double tokens = 2e10 / (static_cast<double>(spec_.latents) * static_cast<double>(spec_.width));
-  return std::clamp<std::size_t>(static_cast<std::size_t>(tokens), 3072, 65536);
+std::size_t Sae::piece(std::size_t tokens) const {
+  // About 40 Gflop: a fifth of a second on one core, and eight blocks of tokens at the least.
+  const double wanted = 2e10 / (static_cast<double>(spec_.latents) * static_cast<double>(spec_.width));
+  const std::size_t most = std::clamp<std::size_t>(static_cast<std::size_t>(wanted), 4096, 65536);
+  const std::size_t pieces = std::max<std::size_t>(1, (tokens + most - 1) / most);
+  return (tokens + pieces - 1) / pieces;
 }
 
 void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, std::size_t stride,
@@ -347,7 +349,7 @@ void Sae::encode_piece(const float* x, std::size_t first, std::size_t tokens, st
 template <class Take>
 EncodeReport Sae::each_piece(const float* x, std::size_t tokens, std::size_t stride,
                              const EncodeOptions& options, const Take& take) const {
-  std::vector<std::vector<Code>> lists(std::min(tokens, piece()));
+  std::vector<std::vector<Code>> lists(piece(tokens));
   Piece piece;
   piece.codes = lists.data();
   for (std::size_t first = 0; first < tokens; first += lists.size()) {

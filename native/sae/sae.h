@@ -100,8 +100,8 @@ class Sae {
 
  private:
   struct Piece;
-  // Tokens encoded between two progress reports.
-  std::size_t piece() const;
+  // Tokens encoded between two progress reports, of so many in all: pieces of equal size.
+  std::size_t piece(std::size_t tokens) const;
   InputTransform transform() const;
   // The encoder, its rows ready to be read.
   const EncoderWeights& ready_encoder(const std::function<void()>& check) const;

@@ -75,6 +75,20 @@ describe('a store', () => {
     }
   })
 
+  it('reads into the same memory where asked to, one batch ahead', async () => {
+    const store = await makeStore(await temporaryFolder())
+    const memory = new Set<ArrayBufferLike>()
+    const ids: number[] = []
+    for await (const batch of store.batches({ batchSize: 100, reuse: true })) {
+      await new Promise((resolve) => setTimeout(resolve, 2)) // the next one is read meanwhile
+      expectTrue(batch)
+      memory.add(batch.values.buffer)
+      ids.push(...batch.ids)
+    }
+    expect(ids).toEqual(Array.from({ length: totalRows }, (_, i) => i))
+    expect(memory.size).toBe(2)
+  })
+
   it('shuffles: every row once an epoch, the same for the same seed, another order for another', async () => {
     const store = await makeStore(await temporaryFolder())
     for (const shuffleRows of [1, 600, 1 << 22]) {

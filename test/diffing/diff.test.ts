@@ -1,9 +1,13 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { Random } from '../../lib/core/random.js'
 import { diffLatents, latentSignatures, type LatentChange } from '../../lib/diffing/diff.js'
 import { LatentStats } from '../../lib/diffing/latent-stats.js'
+import { SafetensorsFile } from '../../lib/io/safetensors.js'
 import { SparseCodes } from '../../lib/sae/codes.js'
 import { Sae } from '../../lib/sae/sae.js'
+import { temporaryFolder } from '../io/temporary-folder.js'
 
 const dModel = 12
 const latents = 24
@@ -99,6 +103,34 @@ describe('statistics', () => {
     expect(merged.sumOfSquares).toEqual(whole.sumOfSquares)
     for (let latent = 0; latent < latents; latent++)
       expect(merged.groupSums(latent)).toEqual(whole.groupSums(latent))
+  })
+
+  test('are saved as they were, though they go on; more of them than are written at a time', async () => {
+    const [many, each] = [400_000, 64]
+    const codesOf = (from: number): SparseCodes =>
+      new SparseCodes(many, {
+        indices: Uint32Array.from({ length: many }, (_, i) => i),
+        values: Float32Array.from({ length: many }, (_, i) => from + (i % 1000) / 8 + 1 / (i + 1)),
+        offsets: Uint32Array.from({ length: many / each + 1 }, (_, row) => row * each),
+      })
+    const about = (group: number) => ({ groups: new Uint32Array(many / each).fill(group) })
+    const stats = new LatentStats(many, { perGroup: true })
+    for (const group of [0, 1]) await stats.add(codesOf(group + 1), about(group))
+    const wanted = [0, 123_456, many - 1].map((latent) => stats.groupSums(latent))
+    const sum = stats.sum
+    const file = join(await temporaryFolder(), 'stats.safetensors')
+    const { written } = await stats.beginSave(file)
+    for (const group of [2, 1]) await stats.add(codesOf(group + 1), about(group))
+    expect(stats.groupSums(5).groups.length).toBe(3)
+    await written
+    const loaded = await LatentStats.load(file)
+    expect(loaded.sum).toEqual(sum)
+    expect([0, 123_456, many - 1].map((latent) => loaded.groupSums(latent))).toEqual(wanted)
+    expect(SafetensorsFile.open(file).view('sum')).toEqual(sum)
+    // What was loaded saves to the same bytes.
+    const again = join(await temporaryFolder(), 'stats.safetensors')
+    await loaded.save(again)
+    expect(readFileSync(again).equals(readFileSync(file))).toBe(true)
   })
 
   test('distinct groups keep one row a document', async () => {

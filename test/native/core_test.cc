@@ -1,9 +1,15 @@
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <set>
+#include <utility>
 #include <vector>
 
+#include "native/core/column.h"
 #include "native/core/isa.h"
+#include "native/core/paged_vector.h"
 #include "native/core/random.h"
+#include "native/core/spares.h"
 #include "native/core/thread_pool.h"
 #include "test/native/check.h"
 
@@ -47,6 +53,47 @@ TEST(a_region_inside_a_region_runs) {
 TEST(thread_count_is_checked) {
   CHECK_THROWS(set_thread_count(0), ErrorCode::invalid_argument);
   CHECK_THROWS(set_thread_count(2000), ErrorCode::invalid_argument);
+}
+
+TEST(columns_are_sliced_across_their_ends) {
+  std::vector<int> all;
+  Columns<int> columns;
+  for (const std::size_t size : {3u, 0u, 1u, 200'000u, 5u}) {  // the fourth on pages of its own
+    PagedVector<int> part;
+    for (std::size_t i = 0; i < size; ++i) part.push_back(static_cast<int>(all.size() + i) * 7);
+    all.insert(all.end(), part.begin(), part.end());
+    columns.append(std::move(part));
+  }
+  CHECK_EQ(columns.size(), all.size());
+  for (const auto& [first, count] : {std::pair<std::size_t, std::size_t>{0, all.size()},
+                                     {0, 3},
+                                     {0, 0},
+                                     {2, 2},
+                                     {2, 1000},
+                                     {3, 0},
+                                     {4, 200'000},
+                                     {200'003, 6},
+                                     {all.size() - 1, 1},
+                                     {all.size(), 0}}) {
+    const Column<int> part = columns.slice(first, count);
+    CHECK_EQ(part.size(), count);
+    CHECK(std::equal(part.begin(), part.end(), all.begin() + static_cast<std::ptrdiff_t>(first)));
+  }
+  CHECK(columns == Columns<int>(all));
+  all[100'000] ^= 1;
+  CHECK(!(columns == Columns<int>(all)));
+}
+
+TEST(spares_are_as_many_as_were_in_use_at_once) {
+  Spares<std::vector<int>> spares;
+  std::set<const void*> seen;
+  for (int round = 0; round < 5; ++round) {
+    const Spares<std::vector<int>>::Taken a(spares), b(spares);
+    CHECK(&*a != &*b);
+    seen.insert(&*a);
+    seen.insert(&*b);
+  }
+  CHECK_EQ(seen.size(), std::size_t{2});
 }
 
 TEST(isa_names) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "native/core/check_finite.h"
+#include "native/core/spares.h"
 #include "native/core/thread_pool.h"
 #include "native/kernels/encode/bf16_variants.h"
 #include "native/kernels/encode/block.h"
@@ -90,7 +91,10 @@ struct Scratch {
   AlignedBuffer<float> wide;          // rows of one step in fp32
   AlignedBuffer<std::uint16_t> half;  // the same in bf16
 };
-thread_local Scratch t_scratch;
+Spares<Scratch>& scratches() {
+  static auto* leaked = new Spares<Scratch>;  // threads outlive static destruction
+  return *leaked;
+}
 
 // Points args at the weights of latents [begin, end) as the precision reads them.
 void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
@@ -222,17 +226,18 @@ void load(const Plan& plan, Block& block, std::size_t number) {
 // Adds up the work of chunks that run side by side.
 struct Counter {
   std::atomic<std::uint64_t> screened{0}, rescored{0};
-  void add(Chooser& chooser) {
+  void add(const Chooser& chooser) {
     screened += chooser.count.screened;
     rescored += chooser.count.rescored;
-    chooser.count = {};
   }
 };
 
 // Each thread takes whole blocks of tokens.
 void encode_by_tokens(const Plan& plan, std::size_t units, Counter& counter) {
   parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
-    Scratch& scratch = t_scratch;
+    const Spares<Scratch>::Taken taken(scratches());
+    Scratch& scratch = *taken;
+    scratch.chooser.count = {};
     for (std::size_t b = begin; b < end; ++b) {
       load(plan, scratch.block, b);
       screen_units(plan, scratch.block, 0, units, scratch, scratch.candidates);
@@ -255,7 +260,9 @@ void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_ste
     for (std::size_t b = begin; b < end; ++b) load(plan, loaded[b], b);
   });
   parallel_for(found.size(), 1, [&](std::size_t begin, std::size_t end) {
-    Scratch& scratch = t_scratch;
+    const Spares<Scratch>::Taken taken(scratches());
+    Scratch& scratch = *taken;
+    scratch.chooser.count = {};
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t range = i % ranges;
       screen_units(plan, loaded[i / ranges], range * length, std::min(units, (range + 1) * length), scratch,
@@ -265,7 +272,9 @@ void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_ste
   });
   constexpr std::size_t kTogether = 8;  // tokens
   parallel_for((plan.args.tokens + kTogether - 1) / kTogether, 1, [&](std::size_t begin, std::size_t end) {
-    Scratch& scratch = t_scratch;
+    const Spares<Scratch>::Taken taken(scratches());
+    Scratch& scratch = *taken;
+    scratch.chooser.count = {};
     Candidates& together = scratch.candidates;
     for (std::size_t chunk = begin; chunk < end; ++chunk) {
       std::size_t token = chunk * kTogether;

@@ -1,27 +1,22 @@
 #include "native/kernels/encode/int8_copy.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string>
 
 #include "native/core/error.h"
+#include "native/core/pages.h"
 
 namespace personascope {
 
 namespace {
 
-// Fresh memory on huge pages where the system grants them. Unlike AlignedBuffer it is not touched here: the
-// threads that write the copy do it, each its part.
+// Untouched: the threads that write the copy are the first to, each in its part.
 std::shared_ptr<void> fresh_block(std::size_t bytes) {
-  void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  require(block != MAP_FAILED, ErrorCode::out_of_memory,
+  void* const block = take_pages(bytes);
+  require(block != nullptr, ErrorCode::out_of_memory,
           "could not allocate " + std::to_string(bytes) + " bytes for the int8 copy of the encoder");
-#ifdef MADV_HUGEPAGE
-  madvise(block, bytes, MADV_HUGEPAGE);
-#endif
-  return {block, [bytes](void* memory) { munmap(memory, bytes); }};
+  return {block, [bytes](void* memory) { give_back_pages(memory, bytes); }};
 }
 
 }  // namespace

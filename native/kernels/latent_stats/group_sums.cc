@@ -55,8 +55,8 @@ float leading_part(double value) {
 // The new columns of a chunk.
 struct GroupSums::Builder {
   std::vector<std::uint64_t> begin;
-  HugeVector<std::uint32_t> groups;
-  HugeVector<float> parts;
+  PagedVector<std::uint32_t> groups;
+  PagedVector<float> parts;
 
   void clear() {
     begin.assign(1, 0);
@@ -125,7 +125,7 @@ void GroupSums::tidy() {
 
 void GroupSums::settle() {
   sort_in();
-  HugeVector<Added>().swap(added_);
+  PagedVector<Added>().swap(added_);
 }
 
 void GroupSums::sort_in() {
@@ -147,7 +147,7 @@ void GroupSums::settle_chunks(std::size_t first, std::size_t last) {
   for (const Added& one : added_)
     if (one.latent - lowest < count) ++end_of[one.latent - lowest + 1];
   for (std::size_t l = 0; l < count; ++l) end_of[l + 1] += end_of[l];
-  HugeVector<Part> sorted(end_of[count]);
+  PagedVector<Part> sorted(end_of[count]);
   for (const Added& one : added_)
     if (one.latent - lowest < count) sorted[end_of[one.latent - lowest]++] = {one.group, one.value};
   // end_of[l] was the beginning of latent l, and is its end now.
@@ -182,7 +182,7 @@ void GroupSums::settle_chunks(std::size_t first, std::size_t last) {
       made.begin.push_back(made.parts.size());
     }
     chunk = Chunk();  // its memory may be taken for the new ones
-    chunk = {made.begin, HugeVector<std::uint32_t>(made.groups), HugeVector<float>(made.parts)};
+    chunk = {made.begin, PagedVector<std::uint32_t>(made.groups), PagedVector<float>(made.parts)};
   }
 }
 
@@ -195,7 +195,7 @@ void GroupSums::merge(const GroupSums& other) {
         add(static_cast<std::uint32_t>(c * kChunk + l), chunk.groups[i], chunk.parts[i]);
     tidy();
   }
-  for (const Added& one : HugeVector<Added>(other.added_)) added_.push_back(one);
+  for (const Added& one : PagedVector<Added>(other.added_)) added_.push_back(one);
   settle();
 }
 
@@ -214,24 +214,22 @@ void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
 }
 
 GroupParts GroupSums::parts() const {
-  std::vector<std::uint64_t> begin = {0};
-  HugeVector<std::uint32_t> groups;
-  HugeVector<float> parts;
-  begin.reserve(latents_ + 1);
-  groups.reserve(settled_);
-  parts.reserve(settled_);
+  GroupParts all;
+  all.begin = {0};
+  all.begin.reserve(latents_ + 1);
   for (const Chunk& chunk : chunks_) {
-    for (std::size_t l = 1; l < chunk.begin.size(); ++l) begin.push_back(parts.size() + chunk.begin[l]);
-    groups.insert(groups.end(), chunk.groups.begin(), chunk.groups.end());
-    parts.insert(parts.end(), chunk.parts.begin(), chunk.parts.end());
+    const std::size_t before = all.parts.size();
+    for (std::size_t l = 1; l < chunk.begin.size(); ++l) all.begin.push_back(before + chunk.begin[l]);
+    all.groups.append(chunk.groups);
+    all.parts.append(chunk.parts);
   }
-  return {std::move(begin), std::move(groups), std::move(parts)};
+  return all;
 }
 
 void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known) {
-  const auto& [begin, groups, parts] = all;
-  require(begin.size() == latents_ + 1 && begin.front() == 0 && begin.back() == parts.size() &&
-              groups.size() == parts.size(),
+  const std::vector<std::uint64_t>& begin = all.begin;
+  require(begin.size() == latents_ + 1 && begin.front() == 0 && begin.back() == all.parts.size() &&
+              all.groups.size() == all.parts.size(),
           ErrorCode::format, "sums per group: their sizes do not agree");
   // Mostly the groups are numbered without gaps.
   const bool dense = !known.empty() && known.back() - known.front() == known.size() - 1;
@@ -239,28 +237,30 @@ void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known)
     return dense ? group - known.front() < known.size()
                  : std::binary_search(known.begin(), known.end(), group);
   };
-  // Messages are made when they are needed: there may be a hundred million parts.
-  for (std::size_t l = 0; l < latents_; ++l) {
-    if (begin[l] > begin[l + 1] || begin[l + 1] > parts.size())
+  for (std::size_t l = 0; l < latents_; ++l)
+    if (begin[l] > begin[l + 1])
       fail(ErrorCode::format, "sums per group: the parts of latent " + std::to_string(l) + " fall");
-    for (std::uint64_t i = begin[l]; i < begin[l + 1]; ++i) {
-      if (!(std::isfinite(parts[i]) && parts[i] > 0 && (i == begin[l] || groups[i] >= groups[i - 1])))
-        fail(ErrorCode::format, "sums per group: part " + std::to_string(i) + " of latent " +
-                                    std::to_string(l) + " is not in order");
-      if (!is_known(groups[i]))
-        fail(ErrorCode::format,
-             "sums per group: a sum of group " + std::to_string(groups[i]) + ", which has no rows");
-    }
-  }
   for (std::size_t c = 0; c < chunks_.size(); ++c) {
     Chunk& chunk = chunks_[c];
     const std::size_t lowest = c * kChunk, own = chunk.begin.size() - 1;
-    const std::uint64_t first = begin[lowest], last = begin[lowest + own];
+    const std::uint64_t first = begin[lowest], count = begin[lowest + own] - first;
     for (std::size_t l = 0; l <= own; ++l) chunk.begin[l] = begin[lowest + l] - first;
-    chunk.groups = groups.slice(first, last - first);
-    chunk.parts = parts.slice(first, last - first);
+    chunk.groups = all.groups.slice(first, count);
+    chunk.parts = all.parts.slice(first, count);
+    // Messages are made when they are needed: there may be a hundred million parts.
+    for (std::size_t l = 0; l < own; ++l)
+      for (std::uint64_t i = chunk.begin[l]; i < chunk.begin[l + 1]; ++i) {
+        const float part = chunk.parts[i];
+        const std::uint32_t group = chunk.groups[i];
+        if (!(std::isfinite(part) && part > 0 && (i == chunk.begin[l] || group >= chunk.groups[i - 1])))
+          fail(ErrorCode::format, "sums per group: part " + std::to_string(first + i) + " of latent " +
+                                      std::to_string(lowest + l) + " is not in order");
+        if (!is_known(group))
+          fail(ErrorCode::format,
+               "sums per group: a sum of group " + std::to_string(group) + ", which has no rows");
+      }
   }
-  settled_ = parts.size();
+  settled_ = all.parts.size();
   added_.clear();
 }
 

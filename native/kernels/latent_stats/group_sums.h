@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "native/core/column.h"
-#include "native/core/huge_vector.h"
+#include "native/core/paged_vector.h"
 
 namespace personascope {
 
@@ -21,8 +21,8 @@ struct GroupSum {
 // one group by falling size.
 struct GroupParts {
   std::vector<std::uint64_t> begin;  // [latents + 1]
-  Column<std::uint32_t> groups;
-  Column<float> parts;
+  Columns<std::uint32_t> groups;
+  Columns<float> parts;
 };
 
 class GroupSums {
@@ -42,7 +42,8 @@ class GroupSums {
   // One entry a group in which the latent was active, by rising group; replaces the content of `out`.
   void of(std::size_t latent, std::vector<GroupSum>& out) const;
 
-  // Copies of everything.
+  // Everything as it is now; the parts are shared, not copied, and stay until the last who holds them lets
+  // go.
   GroupParts parts() const;
   // What parts() gave; throws format unless it could have, or for a group that is not `known` (rising).
   // Groups and parts stay where they lie until more is added.
@@ -73,7 +74,7 @@ class GroupSums {
   std::size_t latents_;
   std::vector<Chunk> chunks_;
   std::size_t settled_ = 0;  // parts
-  HugeVector<Added> added_;
+  PagedVector<Added> added_;
 };
 
 }  // namespace personascope

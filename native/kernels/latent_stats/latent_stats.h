@@ -41,8 +41,8 @@ struct LatentStatsState {
   std::vector<std::uint32_t> groups;                   // [g], rising
   std::vector<std::uint64_t> group_rows;               // [g]
   std::vector<std::uint64_t> part_begin;               // [n + 1], or empty without sums per group
-  Column<std::uint32_t> part_groups;                   // [p]
-  Column<float> parts;                                 // [p]
+  Columns<std::uint32_t> part_groups;                  // [p]
+  Columns<float> parts;                                // [p]
   std::vector<std::uint32_t> example_counts;           // [s]
   std::vector<float> example_values;                   // [s, examples]
   std::vector<std::uint32_t> example_groups;

@@ -10,14 +10,22 @@ namespace personascope {
 
 namespace {
 
-void sound(bool holds, const std::string& what) {
-  require(holds, ErrorCode::format, "latent statistics: " + what);
+void sound(bool holds, const char* what) {
+  if (!holds) fail(ErrorCode::format, std::string("latent statistics: ") + what);
+}
+
+// What is wrong is put into words only where it is: there may be millions of latents.
+template <class Say>
+void sound(bool holds, const Say& say) {
+  if (!holds) sound(false, say().c_str());
 }
 
 template <class T>
 void sized(const std::vector<T>& values, std::size_t expected, const char* name) {
-  sound(values.size() == expected, std::string(name) + ": found " + std::to_string(values.size()) +
-                                       " values, expected " + std::to_string(expected));
+  sound(values.size() == expected, [&] {
+    return std::string(name) + ": found " + std::to_string(values.size()) + " values, expected " +
+           std::to_string(expected);
+  });
 }
 
 template <std::size_t Limbs>
@@ -69,7 +77,8 @@ LatentStatsState LatentStats::state() const {
 
 LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState state) : LatentStats(options) {
   const std::size_t n = options_.latents, wide = state.wide_latents.size();
-  sound(state.rows <= std::uint64_t{1} << 40, std::to_string(state.rows) + " rows, expected at most 2^40");
+  sound(state.rows <= std::uint64_t{1} << 40,
+        [&] { return std::to_string(state.rows) + " rows, expected at most 2^40"; });
   rows_ = state.rows;
   sized(state.sum, n * LatentTotals::kSumLimbs, "sums");
   sized(state.squares, n * LatentTotals::kSquaresLimbs, "sums of squares");
@@ -87,7 +96,7 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
                 WideSum::kLimbs, totals.squares.limbs.begin());
     // Far above what 2^40 finite values can reach: room for merging without an overflow.
     sound(totals.sum.limbs.back() >> 40 == 0 && totals.squares.limbs.back() >> 40 == 0,
-          "the sum of latent " + std::to_string(latent) + " is too large");
+          [&] { return "the sum of latent " + std::to_string(latent) + " is too large"; });
   }
   for (std::size_t l = 0; l < n; ++l) {
     LatentTotals totals;
@@ -98,17 +107,19 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
     LatentRecord& record = records_[l];
     record.active = state.active[l];
     record.max = state.max[l];
-    const std::string latent = "latent " + std::to_string(l);
-    sound(record.active <= rows_, latent + " active in more rows than there are");
+    const auto wrong = [l](const char* before, const char* after) {
+      return [=] { return std::string(before).append("latent ").append(std::to_string(l)).append(after); };
+    };
+    sound(record.active <= rows_, wrong("", " active in more rows than there are"));
     sound(std::isfinite(record.max) && record.max >= 0 && (record.max > 0) == (record.active > 0),
-          "the maximum of " + latent + " does not fit its count");
+          wrong("the maximum of ", " does not fit its count"));
     if (record.active == 0) {
       sound(zero(totals.sum) && zero(totals.squares) && !wide_.contains(static_cast<std::uint32_t>(l)),
-            latent + " has a sum, but was never active");
+            wrong("", " has a sum, but was never active"));
     } else {
       // Values that fit are below 2^76 units, their squares below 2^152.
       sound(totals.sum[1] >> 12 < record.active && totals.squares[2] >> 24 < record.active,
-            "the sum of " + latent + " does not fit its count");
+            wrong("the sum of ", " does not fit its count"));
     }
     record.set_totals(totals);
   }
@@ -123,8 +134,9 @@ LatentStats::LatentStats(const LatentStatsOptions& options, LatentStatsState sta
     group_rows_[state.groups[g]] = state.group_rows[g];
   }
   if (options_.per_group) {
-    sound(grouped == rows_,
-          "groups have " + std::to_string(grouped) + " of " + std::to_string(rows_) + " rows");
+    sound(grouped == rows_, [&] {
+      return "groups have " + std::to_string(grouped) + " of " + std::to_string(rows_) + " rows";
+    });
     group_sums_.restore({std::move(state.part_begin), std::move(state.part_groups), std::move(state.parts)},
                         state.groups);
   } else {

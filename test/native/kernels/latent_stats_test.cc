@@ -329,6 +329,23 @@ TEST(examples_of_chosen_latents) {
   CHECK_THROWS(LatentStats({50, 3, false, false, {4, 4}}), ErrorCode::invalid_argument);
 }
 
+TEST(states_of_many_latents_are_the_same_in_one_piece) {
+  const Codes codes(3000, 20'000, 5);
+  const LatentStatsOptions options{20'000, 0, false, true};
+  LatentStats stats = codes.stats(options, 400);
+  const LatentStatsState before = stats.state();
+  LatentStatsState joined = before;
+  joined.part_groups = joined.part_groups.slice(0, joined.part_groups.size());
+  joined.parts = joined.parts.slice(0, joined.parts.size());
+  CHECK(same(stats, LatentStats(options, joined)));
+  CHECK(same(stats, LatentStats(options, before)));
+  // A state shares memory with the statistics, and stays what it was when they go on.
+  stats.add(codes.view(0, 3000), codes.groups.data(), codes.ids.data());
+  CHECK(!(stats.state().parts == before.parts));
+  CHECK(before.parts == joined.parts);
+  CHECK(same(codes.stats(options, 3000), LatentStats(options, before)));
+}
+
 TEST(damaged_states_are_refused) {
   const Codes codes(100, 30, 2);
   const LatentStatsOptions options{30, 2, false, true};
@@ -353,12 +370,14 @@ TEST(damaged_states_are_refused) {
   refused([](auto& s) { s.part_begin[4] = ~std::uint64_t{0}; });
   refused([](auto& s) { s.part_begin.back() -= 1; });
   refused([](auto& s) {
-    std::vector<std::uint32_t> groups(s.part_groups.begin(), s.part_groups.end());
+    const auto all = s.part_groups.slice(0, s.part_groups.size());
+    std::vector<std::uint32_t> groups(all.begin(), all.end());
     groups[0] = 7;
     s.part_groups = groups;
   });
   refused([](auto& s) {
-    std::vector<float> parts(s.parts.begin(), s.parts.end());
+    const auto all = s.parts.slice(0, s.parts.size());
+    std::vector<float> parts(all.begin(), all.end());
     parts[0] = -1;
     s.parts = parts;
   });

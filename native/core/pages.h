@@ -1,0 +1,41 @@
+// Large blocks of memory, straight from the system and back to it at once. Freed to malloc, blocks of some
+// megabytes stay behind in the heap of whichever thread took them.
+#pragma once
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace personascope {
+
+constexpr std::size_t kPage = 4096, kHugePage = std::size_t{1} << 21;
+
+inline std::size_t in_pages(std::size_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
+}
+
+// Zeroed, untouched, beginning on a huge page; on huge pages where the system grants them, which saves most
+// of the faults: on a virtual machine those cost more than filling the memory. Null if there is no memory.
+inline void* take_pages(std::size_t bytes) {
+  const std::size_t room = in_pages(bytes + kHugePage);
+  void* const taken = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (taken == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<char*>(taken);
+  const std::size_t skipped = (kHugePage - reinterpret_cast<std::uintptr_t>(begin) % kHugePage) % kHugePage;
+  char* const block = begin + skipped;
+  char* const end = block + in_pages(bytes);
+  if (skipped > 0) munmap(begin, skipped);
+  if (end < begin + room) munmap(end, static_cast<std::size_t>(begin + room - end));
+#ifdef MADV_HUGEPAGE
+  // The rest of the last one stays on small pages, or it would be taken whole.
+  if (bytes >= kHugePage) madvise(block, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+// `bytes` as it was taken with.
+inline void give_back_pages(void* block, std::size_t bytes) {
+  munmap(block, in_pages(bytes));
+}
+
+}  // namespace personascope
