@@ -88,7 +88,7 @@ export interface NativeTensorFile {
 /** native/addon/safetensors.cc */
 export interface NativeSafetensorsFile {
   metadata(): [string, string][]
-  tensors(): { name: string; dtype: string; shape: number[]; byteLength: number }[]
+  tensors(): { name: string; dtype: string; shape: number[]; begin: number; byteLength: number }[]
   bytes(): Uint8Array
   view(name: string): Float32Array | Uint32Array | Int32Array | Uint8Array
   tensor(name: string): NativeTensor

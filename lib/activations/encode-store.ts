@@ -15,7 +15,7 @@ import type { TaskOptions } from '../core/task.js'
 import { removePartials } from '../io/atomic.js'
 import { readJson, writeJson } from '../io/json.js'
 import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
-import { tensorDigest } from '../io/tensor-digest.js'
+import { fileDigest, tensorDigest } from '../io/tensor-digest.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
 import { defaultBatchSize, requireFit } from './fit.js'
@@ -139,8 +139,7 @@ async function readParts(folder: string, job: z.infer<typeof jobSchema>): Promis
     const path = join(folder, name)
     const file = SafetensorsFile.open(path)
     const { sha256, until } = file.metadata
-    const tensors = [...file.tensors.values()].map((tensor) => ({ ...tensor, data: file.view(tensor.name) }))
-    if ((await tensorDigest({ until: until ?? '' }, tensors)) !== sha256)
+    if ((await fileDigest({ until: until ?? '' }, file)) !== sha256)
       throw new PersonascopeError(
         'ERR_FORMAT',
         `${path}: its SHA-256 is not the one that it was written with`,
@@ -206,10 +205,10 @@ async function joinParts(
   const rows = parts.reduce((sum, part) => sum + part.rows, 0)
   const pairs = parts.reduce((sum, part) => sum + part.pairs, 0)
   const open = (part: Part): SafetensorsFile => SafetensorsFile.open(part.path)
-  const concatenated = (name: string) => (): Iterable<TensorArray> =>
-    (function* () {
-      for (const part of parts) yield open(part).view(name)
-    })()
+  const concatenated = (name: string) =>
+    async function* (): AsyncGenerator<TensorArray> {
+      for (const part of parts) yield* open(part).pieces(name)
+    }
   let k: number | undefined = rows > 0 && pairs % rows === 0 ? pairs / rows : undefined
   for (const part of parts)
     if (

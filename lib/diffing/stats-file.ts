@@ -12,8 +12,14 @@ import { stat } from 'node:fs/promises'
 import { z } from 'zod'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
-import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
-import { tensorDigest } from '../io/tensor-digest.js'
+import {
+  arrayOf,
+  SafetensorsFile,
+  writeSafetensors,
+  type TensorArray,
+  type TensorSource,
+} from '../io/safetensors.js'
+import { fileDigest, tensorDigest } from '../io/tensor-digest.js'
 import type {
   LatentStatsArrays,
   NativeLatentStatsState,
@@ -59,14 +65,7 @@ const written = {
   roundedSum: ['sum', 'F64'],
   roundedSquares: ['sum_of_squares', 'F64'],
   ...exact,
-} as const satisfies Record<keyof SavedLatentStatsArrays, readonly [string, keyof typeof arrayOf]>
-
-const arrayOf = {
-  U64: BigUint64Array,
-  U32: Uint32Array,
-  F64: Float64Array,
-  F32: Float32Array,
-} as const
+} as const satisfies Record<keyof SavedLatentStatsArrays, readonly [string, TensorSource['dtype']]>
 
 const exampleLatents = 'exact.example_latents'
 
@@ -153,13 +152,7 @@ export async function readStats(
     return [key, mapped.has(key) ? file.tensor(name) : file.view(name)] as const
   })
   const watched = file.tensors.has(exampleLatents) ? file.u32(exampleLatents) : undefined
-  const tensors = [...file.tensors.values()].map(({ name, dtype, shape }) => ({
-    name,
-    dtype,
-    shape,
-    data: file.view(name),
-  }))
-  if ((await tensorDigest({ ...extra, options: settings }, tensors, task)) !== sha256)
+  if ((await fileDigest({ ...extra, options: settings }, file, task)) !== sha256)
     throw new PersonascopeError(
       'ERR_FORMAT',
       `${path}: its SHA-256 is not the one that it was written with`,

@@ -1,6 +1,7 @@
 /** Reading and writing safetensors files (https://github.com/huggingface/safetensors). */
 import { createHash } from 'node:crypto'
-import { PersonascopeError, requireArgument } from '../core/errors.js'
+import { open } from 'node:fs/promises'
+import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeSafetensorsFile, type NativeTensor } from '../native.js'
 import { writeAtomic } from './atomic.js'
@@ -40,6 +41,8 @@ export interface TensorInfo {
   readonly dtype: Dtype
   /** Empty for a scalar. */
   readonly shape: readonly number[]
+  /** Where it begins in the file. */
+  readonly begin: number
   readonly byteLength: number
 }
 
@@ -80,6 +83,33 @@ export class SafetensorsFile {
    */
   view(name: string): TensorArray {
     return callNative(() => this.#file.view(name))
+  }
+
+  /**
+   * The tensor's values piece by piece, read past the mapping: they do not stay resident. A piece lasts until the next
+   * one. Errors: `ERR_IO`, `ERR_FORMAT` where the file has become shorter.
+   */
+  async *pieces(name: string): AsyncGenerator<TensorArray, void, undefined> {
+    const { dtype, begin, byteLength } = this.require(name)
+    const block = Buffer.from(new ArrayBuffer(Math.min(hashBlock, byteLength)))
+    const file = await open(this.path, 'r').catch((error: unknown) => {
+      throw toPersonascopeError(error, this.path)
+    })
+    try {
+      for (let read = 0; read < byteLength;) {
+        const length = Math.min(block.byteLength, byteLength - read)
+        for (let filled = 0; filled < length;) {
+          const { bytesRead } = await file.read(block, filled, length - filled, begin + read + filled)
+          if (bytesRead === 0)
+            throw new PersonascopeError('ERR_FORMAT', `${this.path}: it ends within tensor '${name}'`)
+          filled += bytesRead
+        }
+        yield new arrayOf[dtype](block.buffer, 0, length / dtypeBytes[dtype])
+        read += length
+      }
+    } finally {
+      await file.close()
+    }
   }
 
   /** The tensor as fp32: zero-copy if it is F32, else converted from F16, BF16 (exactly) or F64 (rounded). */
@@ -158,23 +188,23 @@ const dtypeBytes: Readonly<Record<Dtype, number>> = {
 }
 
 /** The typed array whose elements a dtype's bytes are. */
-const arrayOf: Readonly<Record<Dtype, string>> = {
-  F64: 'Float64Array',
-  F32: 'Float32Array',
-  F16: 'Uint16Array',
-  BF16: 'Uint16Array',
-  F8_E4M3: 'Uint8Array',
-  F8_E5M2: 'Uint8Array',
-  I64: 'BigInt64Array',
-  I32: 'Int32Array',
-  I16: 'Int16Array',
-  I8: 'Int8Array',
-  U64: 'BigUint64Array',
-  U32: 'Uint32Array',
-  U16: 'Uint16Array',
-  U8: 'Uint8Array',
-  BOOL: 'Uint8Array',
-}
+export const arrayOf = {
+  F64: Float64Array,
+  F32: Float32Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  F8_E4M3: Uint8Array,
+  F8_E5M2: Uint8Array,
+  I64: BigInt64Array,
+  I32: Int32Array,
+  I16: Int16Array,
+  I8: Int8Array,
+  U64: BigUint64Array,
+  U32: Uint32Array,
+  U16: Uint16Array,
+  U8: Uint8Array,
+  BOOL: Uint8Array,
+} as const
 
 export interface WrittenFile {
   bytes: number
@@ -211,8 +241,8 @@ export async function writeSafetensors(
       const expected = byteLengthOf(tensor)
       for await (const piece of typeof tensor.data === 'function' ? tensor.data() : [tensor.data]) {
         requireArgument(
-          piece[Symbol.toStringTag] === arrayOf[tensor.dtype],
-          `${path}: tensor '${tensor.name}': found ${piece[Symbol.toStringTag]}, expected ${arrayOf[tensor.dtype]} for ${tensor.dtype}`,
+          piece[Symbol.toStringTag] === arrayOf[tensor.dtype].name,
+          `${path}: tensor '${tensor.name}': found ${piece[Symbol.toStringTag]}, expected ${arrayOf[tensor.dtype].name} for ${tensor.dtype}`,
         )
         written += piece.byteLength
         requireArgument(

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { throwIfAborted, type TaskOptions } from '../core/task.js'
-import type { TensorArray, TensorSource } from './safetensors.js'
+import type { SafetensorsFile, TensorArray, TensorSource } from './safetensors.js'
 
 const block = 1 << 22
 
@@ -29,4 +29,19 @@ export async function tensorDigest(
       }
   }
   return hash.digest('hex')
+}
+
+/** {@link tensorDigest} of all tensors of a file, which do not stay in memory. */
+export function fileDigest(
+  texts: Readonly<Record<string, string>>,
+  file: SafetensorsFile,
+  task: TaskOptions = {},
+): Promise<string> {
+  const tensors = Array.from(file.tensors.values(), ({ name, dtype, shape }) => ({
+    name,
+    dtype,
+    shape,
+    data: () => file.pieces(name),
+  }))
+  return tensorDigest(texts, tensors, task)
 }

@@ -67,7 +67,7 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
     return list;
   }
 
-  // [{name, dtype, shape, byteLength}, ...] in the order of their bytes.
+  // [{name, dtype, shape, begin, byteLength}, ...] in the order of their bytes.
   Napi::Value tensors(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     auto list = Napi::Array::New(env, file_->tensors().size());
@@ -80,6 +80,7 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
       entry.Set("name", tensor.name);
       entry.Set("dtype", dtype_name(tensor.dtype));
       entry.Set("shape", shape);
+      entry.Set("begin", static_cast<double>(tensor.begin));
       entry.Set("byteLength", static_cast<double>(tensor.end - tensor.begin));
       list.Set(i, entry);
     }

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "native/core/pages.h"
+
 namespace personascope {
 
 template <class T>
@@ -16,9 +18,9 @@ class Column {
   template <class Allocator>
   Column(std::vector<T, Allocator> values)  // NOLINT: a vector is a column
       : Column(std::make_shared<const std::vector<T, Allocator>>(std::move(values))) {}
-  // `owner` keeps data [size] alive.
+  // `owner`, a mapped file, keeps data [size] alive.
   Column(const T* data, std::size_t size, std::shared_ptr<const void> owner)
-      : data_(data), size_(size), owner_(std::move(owner)) {}
+      : data_(data), size_(size), mapped_(data), mapped_end_(data + size), owner_(std::move(owner)) {}
 
   const T* data() const { return data_; }
   std::size_t size() const { return size_; }
@@ -27,8 +29,21 @@ class Column {
   const T* end() const { return data_ + size_; }
   const T& operator[](std::size_t i) const { return data_[i]; }
   // The values [first, first + count), which are there.
-  Column slice(std::size_t first, std::size_t count) const { return {data_ + first, count, owner_}; }
-  const std::shared_ptr<const void>& owner() const { return owner_; }
+  Column slice(std::size_t first, std::size_t count) const {
+    Column part = *this;
+    part.data_ += first;
+    part.size_ = count;
+    return part;
+  }
+  // The values will not be wanted for a while: those of a file need not stay in memory. Neither what the
+  // system read around them, which others may have to read again.
+  void forget() const {
+    if (!mapped_ || size_ == 0) return;
+    constexpr std::ptrdiff_t kAround = (std::ptrdiff_t{1} << 16) / static_cast<std::ptrdiff_t>(sizeof(T));
+    const T* const first = data_ - std::min(kAround, data_ - mapped_);
+    const T* const last = data_ + size_ + std::min(kAround, mapped_end_ - (data_ + size_));
+    forget_pages(first, static_cast<std::size_t>(last - first) * sizeof(T));
+  }
   bool operator==(const Column& other) const {
     return std::equal(begin(), end(), other.begin(), other.end());
   }
@@ -40,6 +55,7 @@ class Column {
 
   const T* data_ = nullptr;
   std::size_t size_ = 0;
+  const T *mapped_ = nullptr, *mapped_end_ = nullptr;  // of the whole column, where it lies in a file
   std::shared_ptr<const void> owner_;
 };
 

@@ -38,4 +38,13 @@ inline void give_back_pages(void* block, std::size_t bytes) {
   munmap(block, in_pages(bytes));
 }
 
+// The pages of a mapped file that hold `data` leave this process; they are read again where they are touched.
+// Of a file only: other memory would lose its content.
+inline void forget_pages(const void* data, std::size_t bytes) {
+  const auto first = reinterpret_cast<std::uintptr_t>(data) / kPage * kPage;
+  const auto last = (reinterpret_cast<std::uintptr_t>(data) + bytes + kPage - 1) / kPage * kPage;
+  // A hint: where the system refuses it nothing is lost.
+  if (bytes > 0) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 }  // namespace personascope

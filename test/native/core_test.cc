@@ -1,12 +1,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <memory>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "native/core/column.h"
 #include "native/core/isa.h"
+#include "native/core/mapped_file.h"
 #include "native/core/paged_vector.h"
 #include "native/core/random.h"
 #include "native/core/spares.h"
@@ -82,6 +87,31 @@ TEST(columns_are_sliced_across_their_ends) {
   CHECK(columns == Columns<int>(all));
   all[100'000] ^= 1;
   CHECK(!(columns == Columns<int>(all)));
+}
+
+TEST(columns_of_a_file_are_read_again_after_they_were_forgotten) {
+  const std::string path = "core_test_column.bin";
+  std::vector<std::uint32_t> values(300'001);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::uint32_t>(i * 2654435761u);
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * 4));
+  {
+    const auto file = std::make_shared<MappedFile>(path);
+    const Column<std::uint32_t> all(reinterpret_cast<const std::uint32_t*>(file->data()), values.size(),
+                                    file);
+    for (const std::size_t first : {0u, 1u, 5000u, 200'000u, 300'000u}) {
+      const std::size_t count = std::min<std::size_t>(70'000, values.size() - first);
+      const Column<std::uint32_t> part = all.slice(first, count);
+      part.forget();
+      CHECK(std::equal(part.begin(), part.end(), values.begin() + static_cast<std::ptrdiff_t>(first)));
+    }
+    all.forget();
+    CHECK(std::equal(all.begin(), all.end(), values.begin()));
+  }
+  std::remove(path.c_str());
+  const Column<std::uint32_t> own(std::vector<std::uint32_t>(100'000, 7));
+  own.forget();  // keeps its content
+  CHECK(std::all_of(own.begin(), own.end(), [](std::uint32_t value) { return value == 7; }));
 }
 
 TEST(spares_are_as_many_as_were_in_use_at_once) {

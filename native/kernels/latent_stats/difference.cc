@@ -108,6 +108,11 @@ class Clusters {
                   scratch.quantiles);
   }
 
+  // Latents [first, last) are done with.
+  void forget(std::size_t first, std::size_t last) const {
+    for (const Model& model : models_) model.sums->forget(first, last);
+  }
+
  private:
   void draw() {
     table_ = draw_bootstrap(groups(), options_.resamples, options_.seed);
@@ -276,6 +281,7 @@ LatentDiff diff_latents(const LatentStats& before, const std::vector<const Laten
       parallel_for(alive.size(), 256, [&](std::size_t begin, std::size_t end) {
         Scratch scratch;
         for (std::size_t i = begin; i < end; ++i) clusters.test(alive[i], diff, scratch);
+        clusters.forget(alive[begin], alive[end - 1] + 1);
         const std::size_t now = done += end - begin;
         if (options.progress) options.progress(now, alive.size());
       });

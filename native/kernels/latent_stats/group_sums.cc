@@ -193,6 +193,8 @@ void GroupSums::merge(const GroupSums& other) {
     for (std::size_t l = 0; l + 1 < chunk.begin.size(); ++l)
       for (std::uint64_t i = chunk.begin[l]; i < chunk.begin[l + 1]; ++i)
         add(static_cast<std::uint32_t>(c * kChunk + l), chunk.groups[i], chunk.parts[i]);
+    chunk.groups.forget();
+    chunk.parts.forget();
     tidy();
   }
   for (const Added& one : PagedVector<Added>(other.added_)) added_.push_back(one);
@@ -211,6 +213,17 @@ void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
     out.push_back({group, sum});
   }
   std::reverse(out.begin(), out.end());
+}
+
+void GroupSums::forget(std::size_t first, std::size_t last) const {
+  while (first < last) {
+    const Chunk& chunk = chunks_[first / kChunk];
+    const std::size_t own = first % kChunk, end = std::min(own + last - first, chunk.begin.size() - 1);
+    const std::uint64_t begin = chunk.begin[own], count = chunk.begin[end] - begin;
+    chunk.groups.slice(begin, count).forget();
+    chunk.parts.slice(begin, count).forget();
+    first += end - own;
+  }
 }
 
 GroupParts GroupSums::parts() const {
@@ -259,6 +272,8 @@ void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known)
           fail(ErrorCode::format,
                "sums per group: a sum of group " + std::to_string(group) + ", which has no rows");
       }
+    chunk.groups.forget();
+    chunk.parts.forget();
   }
   settled_ = all.parts.size();
   added_.clear();

@@ -41,6 +41,8 @@ class GroupSums {
   bool empty() const;
   // One entry a group in which the latent was active, by rising group; replaces the content of `out`.
   void of(std::size_t latent, std::vector<GroupSum>& out) const;
+  // Latents [first, last) will not be read for a while: sums that lie in a file need not stay in memory.
+  void forget(std::size_t first, std::size_t last) const;
 
   // Everything as it is now; the parts are shared, not copied, and stay until the last who holds them lets
   // go.
