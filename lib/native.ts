@@ -303,6 +303,7 @@ export interface NativeSaeSpec {
   magnitudeScale?: Float32Array
   magnitudeBias?: Float32Array
   selectionScale?: Float32Array
+  scaleByDecoder?: boolean
   /** [layers], and [layers, latents]: native/sae/decoder_rows.h. */
   layerThresholds?: Float32Array
   layerNorms?: Float32Array

@@ -387,7 +387,8 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
   if (precision !== undefined) made.precision = precision
   if (options.device !== undefined) made.device = options.device
   if (spec.wSkip !== undefined) made.wSkip = spec.wSkip
-  if (spec.selectionScale !== undefined) made.selectionScale = spec.selectionScale
+  if (spec.selectionScale === 'decoder-norms') made.scaleByDecoder = true
+  else if (spec.selectionScale !== undefined) made.selectionScale = spec.selectionScale
   if (spec.layerGates !== undefined)
     Object.assign(made, { layerThresholds: spec.layerGates.thresholds, layerNorms: spec.layerGates.norms })
   if (standardise !== undefined) Object.assign(made, { mean: standardise.mean, scale: standardise.scale })

@@ -46,9 +46,10 @@ export interface SaeSpec {
   /** b_dec is subtracted from the input first (after normalisation). */
   subtractDecoderBias: boolean
   /**
-   * [latents] ≥ 0: latents are chosen by h × this (decoder norms, SAELens' rescale_acts_by_decoder_norm, crosscoders).
+   * [latents] ≥ 0: latents are chosen by h × this (SAELens' rescale_acts_by_decoder_norm, crosscoders). As
+   * 'decoder-norms', those are read when something is first encoded: a decoder may be larger than memory.
    */
-  selectionScale?: Float32Array
+  selectionScale?: Float32Array | 'decoder-norms'
   /**
    * Of decoupled crosscoders: `norms` [layers, latents], `thresholds` [layers]. A code counts in a layer, when it is
    * decoded, where code × norm > threshold.

@@ -74,6 +74,7 @@ SaeSpec sae_spec(const Napi::Value& value) {
   spec.magnitude_scale = floats(given, "magnitudeScale", n);
   spec.magnitude_bias = floats(given, "magnitudeBias", n);
   spec.selection_scale = floats(given, "selectionScale", n);
+  spec.scale_by_decoder = given.Get("scaleByDecoder").ToBoolean();
   if (!given.Get("layerThresholds").IsUndefined()) {
     const auto thresholds = typed_array<float>(given.Get("layerThresholds"), "layerThresholds");
     spec.layer_gates.thresholds.assign(thresholds.data, thresholds.data + thresholds.size);

@@ -173,14 +173,16 @@ void row_norms(const Tensor& tensor, float* out, const std::function<void(std::u
   for (std::uint64_t begin = 0; begin < rows; begin += step) {
     const std::uint64_t end = std::min(rows, begin + step);
     read_f32(tensor, begin * width, (end - begin) * width, piece.data());
-    for (std::uint64_t row = begin; row < end; ++row) {
-      double squares = 0;
-      for (std::uint64_t i = 0; i < width; ++i) {
-        const double value = piece[(row - begin) * width + i];
-        squares += value * value;
+    parallel_for(end - begin, 64, [&](std::size_t first, std::size_t last) {
+      for (std::size_t row = first; row < last; ++row) {
+        double squares = 0;
+        for (std::uint64_t i = 0; i < width; ++i) {
+          const double value = piece[row * width + i];
+          squares += value * value;
+        }
+        out[begin + row] = static_cast<float>(std::sqrt(squares));
       }
-      out[row] = static_cast<float>(std::sqrt(squares));
-    }
+    });
     check(end);
   }
 }

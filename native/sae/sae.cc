@@ -137,6 +137,21 @@ std::size_t Sae::bytes() const {
   return w_enc_.bytes() + w_dec_.bytes() + (skip_ ? skip_->bytes() : 0) + 12 * spec_.latents;
 }
 
+const float* Sae::selection_scale(const std::function<void()>& check) const {
+  if (!spec_.scale_by_decoder) return spec_.selection_scale.empty() ? nullptr : spec_.selection_scale.data();
+  if (!decoder_norms_.empty()) return decoder_norms_.data();
+  std::vector<float> norms(spec_.latents);
+  row_norms(w_dec_.source(), norms.data(), [&](std::uint64_t) {
+    if (check) check();
+  });
+  for (std::size_t l = 0; l < norms.size(); ++l)
+    if (!std::isfinite(norms[l]))
+      fail(ErrorCode::non_finite, w_dec_.source().name + ": the decoder vector of latent " +
+                                      std::to_string(l) + " has norm " + std::to_string(norms[l]));
+  decoder_norms_ = std::move(norms);
+  return decoder_norms_.data();
+}
+
 const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) const {
   const std::lock_guard lock(mutex_);
   if (encoder_.rows.data) return encoder_;
@@ -146,7 +161,7 @@ const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) con
   selection.rule = spec_.rule;
   selection.scaled_codes = spec_.scaled_codes;
   const auto data = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
-  selection.scale = data(spec_.selection_scale);
+  selection.scale = selection_scale(check);
   selection.threshold = data(spec_.threshold);
   selection.gate_bias = data(spec_.gate_bias);
   selection.magnitude_scale = data(spec_.magnitude_scale);
@@ -429,13 +444,17 @@ void Sae::decode(const CodesView& codes, const DecodeInputs& inputs, float* out)
   args.out = out;
   std::vector<float> values;
   if (spec_.scaled_codes) {
+    const float* const scale = [&] {
+      const std::lock_guard lock(mutex_);
+      return selection_scale({});
+    }();
     std::size_t pairs = 0;
     for (std::size_t t = 0; t < codes.tokens; ++t) pairs = std::max(pairs, codes.begin(t) + codes.count(t));
     values.assign(codes.values, codes.values + pairs);
     for (std::size_t t = 0; t < codes.tokens; ++t)
       for (std::size_t c = codes.begin(t); c < codes.begin(t) + codes.count(t); ++c)
-        if (codes.indices[c] < spec_.latents && spec_.selection_scale[codes.indices[c]] > 0)
-          values[c] /= spec_.selection_scale[codes.indices[c]];
+        if (codes.indices[c] < spec_.latents && scale[codes.indices[c]] > 0)
+          values[c] /= scale[codes.indices[c]];
     args.codes.values = values.data();
   }
   if (!decode_on_device(args)) w_dec_.decode(args, spec_.layer_gates);

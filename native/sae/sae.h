@@ -103,6 +103,9 @@ class Sae {
   // Tokens encoded between two progress reports, of so many in all: pieces of equal size.
   std::size_t piece(std::size_t tokens) const;
   InputTransform transform() const;
+  // [latents], or null where latents are not chosen by scaled values; guarded by mutex_. The decoder's norms
+  // are read when they are first wanted: a decoder may be larger than memory.
+  const float* selection_scale(const std::function<void()>& check) const;
   // The encoder, its rows ready to be read.
   const EncoderWeights& ready_encoder(const std::function<void()>& check) const;
   Precision choose(const std::optional<Precision>& wanted) const;
@@ -144,6 +147,7 @@ class Sae {
   std::unique_ptr<DeviceSae> device_;  // null: the CPU
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
+  mutable std::vector<float> decoder_norms_;
   mutable std::shared_ptr<PreparedFile> cache_;
   // What encoding with one precision has come to know; guarded by mutex_.
   struct Screening {

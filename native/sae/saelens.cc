@@ -5,7 +5,6 @@
 
 #include "native/core/error.h"
 #include "native/core/mapped_file.h"
-#include "native/core/thread_pool.h"
 #include "native/io/safetensors.h"
 
 namespace personascope {
@@ -77,22 +76,6 @@ std::vector<float> thresholds(const SafetensorsFile& file, std::uint64_t size) {
   std::vector<float> values = vector_of(file, "log_threshold", size);
   for (float& value : values) value = std::exp(value);
   return values;
-}
-
-// Norms of the rows of a matrix [rows, columns], a few rows at a time.
-std::vector<float> row_norms(const SafetensorsFile& file, const TensorInfo& info) {
-  const std::uint64_t rows = info.shape[0], columns = info.shape[1];
-  std::vector<float> norms(rows);
-  parallel_for(rows, 64, [&](std::size_t begin, std::size_t end) {
-    std::vector<float> row(columns);
-    for (std::size_t r = begin; r < end; ++r) {
-      file.read_f32(info, row.data(), r * columns, columns);
-      double squares = 0;
-      for (const float value : row) squares += static_cast<double>(value) * value;
-      norms[r] = static_cast<float>(std::sqrt(squares));
-    }
-  });
-  return norms;
 }
 
 InputNorm input_norm(const Fields& fields) {
@@ -174,8 +157,7 @@ SaeSpec read_saelens(const std::string& folder) {
   spec.input_norm = config.input_norm;
   spec.subtract_decoder_bias = config.subtract_decoder_bias;
   spec.w_enc = transposed(weights.tensor(weights.at("W_enc", {d, n})));
-  const TensorInfo& w_dec = weights.at("W_dec", {n, d});
-  spec.w_dec = weights.tensor(w_dec);
+  spec.w_dec = weights.tensor(weights.at("W_dec", {n, d}));
   spec.b_dec = vector_of(weights, "b_dec", d);
   if (config.rule == SelectionRule::gated) {
     spec.b_enc.assign(n, 0);
@@ -189,7 +171,7 @@ SaeSpec read_saelens(const std::string& folder) {
   if (config.rule == SelectionRule::threshold)
     spec.threshold = config.has_threshold ? thresholds(weights, n) : std::vector<float>{0};
   if (config.scale_by_decoder) {
-    spec.selection_scale = row_norms(weights, w_dec);
+    spec.scale_by_decoder = true;
     spec.scaled_codes = true;
   }
   return spec;

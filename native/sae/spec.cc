@@ -123,15 +123,17 @@ void check_spec(const SaeSpec& spec) {
     check_vector("magnitude scale", spec.magnitude_scale, n);
     check_vector("magnitude bias", spec.magnitude_bias, n);
   }
-  require(!gated || spec.selection_scale.empty(), ErrorCode::invalid_argument,
-          "SAE: a gated one has no selection scale");
+  const bool scaled = spec.scale_by_decoder || !spec.selection_scale.empty();
+  require(!gated || !scaled, ErrorCode::invalid_argument, "SAE: a gated one has no selection scale");
+  require(!spec.scale_by_decoder || spec.selection_scale.empty(), ErrorCode::invalid_argument,
+          "SAE: a selection scale, and the decoder's norms for it");
   check_optional("selection scale", spec.selection_scale, n);
   for (std::size_t l = 0; l < spec.selection_scale.size(); ++l)
     if (!(spec.selection_scale[l] >= 0))
       fail(ErrorCode::invalid_argument, "selection scale: latent " + std::to_string(l) + " has " +
                                             std::to_string(spec.selection_scale[l]) +
                                             ", expected at least 0");
-  require(!spec.scaled_codes || !spec.selection_scale.empty(), ErrorCode::invalid_argument,
+  require(!spec.scaled_codes || scaled, ErrorCode::invalid_argument,
           "SAE: scaled codes without a selection scale");
 }
 

@@ -67,11 +67,16 @@ it('a folder of 17 GB opens at once, and a decoder vector reads kilobytes', asyn
   expect((await stat(path)).size).toBeGreaterThan(17e9)
   const latent = 987_654
   await write(path, begins['W_dec']! + latent * dModel * 2, new Uint16Array(dModel).fill(oneAndAHalf))
-  await writeFile(
-    join(folder, 'cfg.json'),
-    JSON.stringify({ architecture: 'topk', d_in: dModel, d_sae: latents, k: 64 }),
-  )
-  await cheaply(folder, latent, new Float32Array(dModel).fill(1.5))
+  const vector = new Float32Array(dModel).fill(1.5)
+  // Scaled by decoder norms, it is opened without reading them.
+  for (const rescale of [false, true]) {
+    const config = { architecture: 'topk', d_in: dModel, d_sae: latents, k: 64 }
+    await writeFile(
+      join(folder, 'cfg.json'),
+      JSON.stringify({ ...config, rescale_acts_by_decoder_norm: rescale }),
+    )
+    await cheaply(folder, latent, vector)
+  }
 })
 
 it('so does a crosscoder, whose decoder lies layer by layer', async () => {

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rename, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
@@ -269,6 +269,61 @@ describe('files in SAELens layout', () => {
           plainBack[i]! += all[row * latents + latent]! * weight
       for (let i = 0; i < dModel; i++) expect(back[row * dModel + i]).toBeCloseTo(plainBack[i]!, 3)
     }
+  })
+
+  test('decoder norms are read when something is encoded, and are the bits of a given scale', async () => {
+    const x = normal(9 * dModel, 8)
+    const flagged = await write({ ...modern, rescale_acts_by_decoder_norm: true })
+    const wDec = Float32Array.from({ length: latents }, (_, l) => l).reduce<number[]>(
+      (all, l) => all.concat(...flagged.decoderVector(l)),
+      [],
+    )
+    const selectionScale = Float32Array.from({ length: latents }, (_, l) =>
+      Math.sqrt(wDec.slice(l * dModel, (l + 1) * dModel).reduce((sum, value) => sum + value * value, 0)),
+    )
+    const rule = { selection: { rule: 'threshold', threshold: 0 }, scaledCodes: true } as const
+    const spec = {
+      ...flagged.spec,
+      ...rule,
+      wEnc: Float32Array.from(
+        Array.from({ length: latents }, (_, l) => [...flagged.encoderVector(l)]).flat(),
+      ),
+      wDec: Float32Array.from(wDec),
+      bEnc: flagged.encoderBias(),
+      bDec: flagged.decoderBias(),
+    }
+    // Codes of another SAE are divided by the norms too, whether or not it has encoded something.
+    const [lazy, given] = await Promise.all(
+      (['decoder-norms', selectionScale] as const).map((scale) =>
+        Sae.fromSpec({ ...spec, selectionScale: scale }),
+      ),
+    )
+    const wanted = await given!.encode(x)
+    expect(await lazy!.decode(wanted)).toEqual(await given!.decode(wanted))
+    expect((await lazy!.encode(x)).values).toEqual(wanted.values)
+    expect((await lazy!.encode(x)).indices).toEqual(wanted.indices)
+    for (const [name, sae] of [
+      ['lazy', lazy!],
+      ['given', given!],
+    ] as const)
+      await sae.save(join(folder, name))
+    expect(await readFile(join(folder, 'lazy', 'sae_weights.safetensors'))).toEqual(
+      await readFile(join(folder, 'given', 'sae_weights.safetensors')),
+    )
+
+    // What cannot be a norm is told then, and opening does not look for it.
+    const file = join(folder, 'sae_weights.safetensors')
+    const bytes = await readFile(file)
+    const { begin } = SafetensorsFile.open(file).require('W_dec')
+    bytes.writeFloatLE(Number.NaN, begin + 4 * (3 * dModel + 1))
+    await writeFile(join(folder, 'new'), bytes)
+    await rename(join(folder, 'new'), file)
+    const damaged = await Sae.load(folder)
+    expect(damaged.decoderVector(2)).toEqual(flagged.decoderVector(2))
+    await expect(damaged.encode(x)).rejects.toMatchObject({
+      code: 'ERR_NON_FINITE',
+      message: expect.stringMatching(/W_dec of .*: the decoder vector of latent 3 has norm -?nan/),
+    })
   })
 
   test.each([

@@ -9,15 +9,7 @@ import type { NativeTensor } from '../../native.js'
 import type { SaeMetadata } from '../config.js'
 import type { SaeSpec } from '../spec.js'
 import { fileWithEnding, type Place, type SaeFormat } from './format.js'
-import {
-  batchThreshold,
-  matrixShape,
-  numberIn,
-  refuse,
-  requireK,
-  requireNumber,
-  rowNorms,
-} from './weights.js'
+import { batchThreshold, matrixShape, numberIn, refuse, requireK, requireNumber } from './weights.js'
 
 const CONFIG = 'config.json'
 
@@ -83,60 +75,59 @@ class State {
 }
 
 /** How each class of the library computes, given the sizes; b_dec goes by four names. */
-const classes: Record<string, (state: State, n: number, d: number, options?: TaskOptions) => Promise<Parts>> =
-  {
-    // Its loader makes decoder vectors of length 1 and gives their lengths to the latents.
-    AutoEncoder: async (state, n, d, options) => ({
-      selection: { rule: 'threshold', threshold: 0 },
-      subtractDecoderBias: true,
-      bEnc: await state.bias('encoder.bias', n),
-      bDec: await state.bias('bias', d),
-      selectionScale: await rowNorms(state.tensor('decoder.weight', [d, n]).transpose(), options),
-      scaledCodes: true,
-    }),
-    AutoEncoderNew: async (state, n, d) => ({
-      selection: { rule: 'threshold', threshold: 0 },
-      subtractDecoderBias: false,
-      bEnc: await state.bias('encoder.bias', n),
-      bDec: await state.bias('decoder.bias', d),
-    }),
-    GatedAutoEncoder: async (state, n, d) => ({
-      selection: {
-        rule: 'gated',
-        gateBias: await state.bias('gate_bias', n),
-        magnitudeScale: (await state.vector('r_mag', n)).map(Math.exp),
-        magnitudeBias: await state.bias('mag_bias', n),
-      },
-      subtractDecoderBias: true,
-      bEnc: new Float32Array(n),
-      bDec: await state.bias('decoder_bias', d),
-    }),
-    AutoEncoderTopK: async (state, n, d) => ({
-      selection: { rule: 'topk', k: state.k(n) },
-      subtractDecoderBias: true,
-      bEnc: await state.bias('encoder.bias', n),
-      bDec: await state.bias('b_dec', d),
-    }),
-    BatchTopKSAE: async (state, n, d) => ({
-      selection: batchThreshold(state.file.path, state.threshold()),
-      subtractDecoderBias: true,
-      bEnc: await state.bias('encoder.bias', n),
-      bDec: await state.bias('b_dec', d),
-    }),
-    MatryoshkaBatchTopKSAE: async (state, n, d) => ({
-      selection: batchThreshold(state.file.path, state.threshold()),
-      subtractDecoderBias: true,
-      bEnc: await state.bias('b_enc', n),
-      bDec: await state.bias('b_dec', d),
-    }),
-    // apply_b_dec_to_input is not saved, and false unless the caller of its loader says otherwise.
-    JumpReluAutoEncoder: async (state, n, d) => ({
-      selection: { rule: 'threshold', threshold: await state.bias('threshold', n) },
-      subtractDecoderBias: false,
-      bEnc: await state.bias('b_enc', n),
-      bDec: await state.bias('b_dec', d),
-    }),
-  }
+const classes: Record<string, (state: State, n: number, d: number) => Promise<Parts>> = {
+  // Its loader makes decoder vectors of length 1 and gives their lengths to the latents.
+  AutoEncoder: async (state, n, d) => ({
+    selection: { rule: 'threshold', threshold: 0 },
+    subtractDecoderBias: true,
+    bEnc: await state.bias('encoder.bias', n),
+    bDec: await state.bias('bias', d),
+    selectionScale: 'decoder-norms',
+    scaledCodes: true,
+  }),
+  AutoEncoderNew: async (state, n, d) => ({
+    selection: { rule: 'threshold', threshold: 0 },
+    subtractDecoderBias: false,
+    bEnc: await state.bias('encoder.bias', n),
+    bDec: await state.bias('decoder.bias', d),
+  }),
+  GatedAutoEncoder: async (state, n, d) => ({
+    selection: {
+      rule: 'gated',
+      gateBias: await state.bias('gate_bias', n),
+      magnitudeScale: (await state.vector('r_mag', n)).map(Math.exp),
+      magnitudeBias: await state.bias('mag_bias', n),
+    },
+    subtractDecoderBias: true,
+    bEnc: new Float32Array(n),
+    bDec: await state.bias('decoder_bias', d),
+  }),
+  AutoEncoderTopK: async (state, n, d) => ({
+    selection: { rule: 'topk', k: state.k(n) },
+    subtractDecoderBias: true,
+    bEnc: await state.bias('encoder.bias', n),
+    bDec: await state.bias('b_dec', d),
+  }),
+  BatchTopKSAE: async (state, n, d) => ({
+    selection: batchThreshold(state.file.path, state.threshold()),
+    subtractDecoderBias: true,
+    bEnc: await state.bias('encoder.bias', n),
+    bDec: await state.bias('b_dec', d),
+  }),
+  MatryoshkaBatchTopKSAE: async (state, n, d) => ({
+    selection: batchThreshold(state.file.path, state.threshold()),
+    subtractDecoderBias: true,
+    bEnc: await state.bias('b_enc', n),
+    bDec: await state.bias('b_dec', d),
+  }),
+  // apply_b_dec_to_input is not saved, and false unless the caller of its loader says otherwise.
+  JumpReluAutoEncoder: async (state, n, d) => ({
+    selection: { rule: 'threshold', threshold: await state.bias('threshold', n) },
+    subtractDecoderBias: false,
+    bEnc: await state.bias('b_enc', n),
+    bDec: await state.bias('b_dec', d),
+  }),
+}
 
 export const dictionaryLearning: SaeFormat = {
   name: 'dictionary_learning',
@@ -173,7 +164,7 @@ export const dictionaryLearning: SaeFormat = {
       wDec: linear
         ? state.tensor('decoder.weight', [dModel, latents]).transpose()
         : state.tensor('W_dec', [latents, dModel]),
-      ...(await read(state, latents, dModel, options)),
+      ...(await read(state, latents, dModel)),
       metadata,
     }
   },

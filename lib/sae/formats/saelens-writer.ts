@@ -43,7 +43,7 @@ export async function writeSaeLens(
   const architecture = architectureOf(sae, weights.skip !== undefined)
   // Decoder norms that only scale codes are a flag of top-k SAEs; else, like a scale of inputs, they are folded.
   const flagged = architecture === 'topk' && sae.scaledCodes === true && sae.standardise === undefined
-  const codeScale = flagged ? undefined : sae.selectionScale
+  const codeScale = flagged ? undefined : await codeScaleOf(sae, weights, dOut, options)
   const inputScale = sae.standardise?.scale
   async function* pieces(total: number, width: number, read: (begin: number, end: number) => Float32Array) {
     const step = Math.max(1, Math.floor(pieceValues / width))
@@ -109,6 +109,28 @@ export async function writeSaeLens(
       metadata: sae.metadata,
     }),
   )
+}
+
+async function codeScaleOf(
+  { selectionScale, latents }: SaeSummary,
+  weights: WeightPieces,
+  dOut: number,
+  options: TaskOptions,
+): Promise<Float32Array | undefined> {
+  if (selectionScale !== 'decoder-norms') return selectionScale
+  const norms = new Float32Array(latents)
+  const step = Math.max(1, Math.floor(pieceValues / dOut))
+  for (let begin = 0; begin < latents; begin += step) {
+    throwIfAborted(options)
+    const rows = weights.decoderRows(begin, Math.min(latents, begin + step))
+    for (let row = 0; row * dOut < rows.length; row++) {
+      let squares = 0
+      for (let i = row * dOut; i < (row + 1) * dOut; i++) squares += rows[i]! ** 2
+      norms[begin + row] = Math.sqrt(squares)
+    }
+    await new Promise(setImmediate) // large decoders must not hold up the event loop
+  }
+  return norms
 }
 
 /** SAELens' name for what an SAE computes; `ERR_INVALID_ARGUMENT` where it has none. */

@@ -15,7 +15,7 @@ import {
 } from '../config.js'
 import type { InputNorm, SaeSpec, Selection } from '../spec.js'
 import { missingFiles, type Place, type SaeFormat } from './format.js'
-import { batchThreshold, refuse, requireK, requireNumber, rowNorms } from './weights.js'
+import { batchThreshold, refuse, requireK, requireNumber } from './weights.js'
 
 /** Beside the checkpoints of a run that is not over: inputs were multiplied by its factor. */
 const SCALER_FILE = 'activation_scaler.json'
@@ -59,7 +59,7 @@ export const saelens: SaeFormat = {
     if (config.rescale_acts_by_decoder_norm ?? architecture.endsWith('batchtopk')) {
       if (!architecture.endsWith('topk'))
         refuse(where, 'rescale_acts_by_decoder_norm', true, `false for architecture '${architecture}'`)
-      spec.selectionScale = await rowNorms(wDec, options)
+      spec.selectionScale = 'decoder-norms'
       spec.scaledCodes = true
     }
     const factor = place.names.has(SCALER_FILE)
