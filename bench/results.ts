@@ -143,8 +143,9 @@ export interface DiffResult {
   streamTokensPerSecond: number
   /** Of activations in memory, without statistics; measured before and after each run. */
   encodeTokensPerSecond: number
-  /** streamTokensPerSecond / encodeTokensPerSecond, round by round. */
+  /** streamTokensPerSecond / encodeTokensPerSecond, the median of all rounds; and of each. */
   shareOfEncode: number
+  sharesOfEncode: number[]
   prepareSeconds: number
   preparedBytes: number
   /** Largest resident memory that is no page of a mapped file, less the prepared copy. */

@@ -172,15 +172,6 @@ void read(const Columns<T>& values, std::size_t first, Span<T> into) {
   std::copy(part.begin(), part.end(), into.data);
 }
 
-template <class T>
-Span<T> span_for(const std::vector<T>&, const Napi::Value& into) {
-  return typed_array<T>(into, "into");
-}
-template <class T>
-Span<T> span_for(const Columns<T>&, const Napi::Value& into) {
-  return typed_array<T>(into, "into");
-}
-
 // {rows, sizes: {sum: …}, read(name, first, into), release()}
 Napi::Value snapshot_object(Napi::Env env, std::shared_ptr<Snapshot> snapshot) {
   auto result = Napi::Object::New(env), sizes = Napi::Object::New(env);
@@ -198,7 +189,8 @@ Napi::Value snapshot_object(Napi::Env env, std::shared_ptr<Snapshot> snapshot) {
                  each_saved_array(**held, [&](const char* name, const auto& values) {
                    if (name != wanted) return;
                    found = true;
-                   const auto into = span_for(values, info[2]);
+                   using Value = typename std::decay_t<decltype(values)>::value_type;
+                   const auto into = typed_array<Value>(info[2], "into");
                    const std::size_t first = whole_number(info[1], "first", 0, values.size());
                    require(into.size <= values.size() - first, ErrorCode::invalid_argument,
                            wanted + ": found " + std::to_string(values.size()) + " values, expected " +

@@ -63,6 +63,7 @@ class Column {
 template <class T>
 class Columns {
  public:
+  using value_type = T;
   Columns() = default;
   template <class Values>
   Columns(Values values) {  // NOLINT: one column, or a vector, is a case of it
