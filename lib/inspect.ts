@@ -3,11 +3,13 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { INDEX_FILE } from './activations/format.js'
 import { ActivationStore } from './activations/store.js'
-import { toPersonascopeError } from './core/errors.js'
+import { CODES_FORMAT } from './activations/encode-store.js'
+import { PersonascopeError, toPersonascopeError } from './core/errors.js'
 import { throwIfAborted, type TaskOptions } from './core/task.js'
 import { LatentStats } from './diffing/latent-stats.js'
 import { STATS_FORMAT } from './diffing/stats-file.js'
 import { SafetensorsFile } from './io/safetensors.js'
+import { fileDigest } from './io/tensor-digest.js'
 import { TensorFile } from './io/tensor-file.js'
 import { hookName } from './models/hook.js'
 import { native } from './native.js'
@@ -70,16 +72,19 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
       () => true,
       () => false,
     )
-    return isStore ? inspectStore(path, options) : inspectSae(path, options)
+    return isStore ? inspectStore(path, options) : inspectFolder(path, options)
   }
   const file = await TensorFile.open(path, options)
   const names = new Set(file.tensors.keys())
   if (file.format === 'safetensors') {
     if (file.scalars.get('format') === STATS_FORMAT) return inspectStatistics(path, options)
-    if (names.has('indices') && names.has('values')) return inspectCodes(path)
+    if (names.has('indices') && names.has('values')) return inspectCodes(path, options)
   }
   if (names.has('activations') || file.format === 'npy') return inspectStore(path, options)
   if (await holdsSae(path)) return inspectSae(path, options)
+  const [only] = file.tensors.values()
+  if (file.tensors.size === 1 && file.format === 'safetensors' && only!.shape.length === 2)
+    return inspectStore(path, options)
   const problems: string[] = []
   await file.verify(options).catch((error: unknown) => {
     throwIfAborted(options)
@@ -91,6 +96,20 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
     tensors: [...file.tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
     problems,
   }
+}
+
+/** A folder without an index: an SAE, or activations that another program wrote. */
+async function inspectFolder(path: string, options: TaskOptions): Promise<Inspected> {
+  if (await holdsSae(path)) return inspectSae(path, options)
+  const lack = await ActivationStore.open(path).then(
+    () => undefined,
+    (error: unknown) => toPersonascopeError(error).message,
+  )
+  if (lack === undefined) return inspectStore(path, options)
+  return inspectSae(path, options).catch((error: unknown) => {
+    const { code, message, hint } = toPersonascopeError(error)
+    throw hint === undefined ? new PersonascopeError(code, `${message}; nor activations: ${lack}`) : error
+  })
 }
 
 async function inspectStore(path: string, options: TaskOptions): Promise<InspectedActivations> {
@@ -131,8 +150,9 @@ async function inspectStatistics(path: string, options: TaskOptions): Promise<In
   return { kind: 'statistics', latents: stats.latents, rows: stats.rows, problems: [] }
 }
 
-async function inspectCodes(path: string): Promise<InspectedCodes> {
+async function inspectCodes(path: string, options: TaskOptions): Promise<InspectedCodes> {
   const file = SafetensorsFile.open(path)
+  const { sha256, ...texts } = file.metadata
   const indices = file.u32('indices')
   const values = await file.f32('values')
   const { shape } = file.require('indices')
@@ -148,12 +168,19 @@ async function inspectCodes(path: string): Promise<InspectedCodes> {
     if (offsets[0] !== 0n || offsets.at(-1) !== BigInt(indices.length))
       problems.push(`offsets: run from ${offsets[0]} to ${offsets.at(-1)}, expected 0 to ${indices.length}`)
   }
+  const largestLatent = indices.reduce((largest, index) => Math.max(largest, index), 0)
+  if (texts['format'] === CODES_FORMAT) {
+    if ((await fileDigest(texts, file, options)) !== sha256)
+      problems.push('its SHA-256 is not the one that it was written with')
+    if (indices.length > 0 && !(largestLatent < Number(texts['latents'])))
+      problems.push(`indices: found latent ${largestLatent}, expected less than ${texts['latents']}`)
+  }
   return {
     kind: 'codes',
     rows: offsets === undefined ? (shape[0] ?? 0) : offsets.length - 1,
     k: offsets === undefined ? (shape[1] ?? null) : null,
     pairs: indices.length,
-    largestLatent: indices.reduce((largest, index) => Math.max(largest, index), 0),
+    largestLatent,
     problems,
   }
 }

@@ -18,11 +18,11 @@ import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource 
 import { fileDigest, tensorDigest } from '../io/tensor-digest.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
-import { defaultBatchSize, requireFit } from './fit.js'
+import { defaultBatchSize, requireFit, requireRows } from './fit.js'
 import type { RowSelection } from './select.js'
 import type { ActivationStore } from './store.js'
 
-const FORMAT = 'personascope-codes'
+export const CODES_FORMAT = 'personascope-codes'
 const VERSION = '1'
 const JOB_FILE = 'job.json'
 
@@ -98,25 +98,37 @@ export async function encodeStore(
   let pendingPairs = 0
   let begun = performance.now()
   let until = parts.at(-1)?.until ?? 0
-  const flush = async (): Promise<void> => {
+  const flush = async (task: TaskOptions): Promise<void> => {
     if (pending.length === 0) return
-    parts.push(await writePart(folder, pending, until, { signal }))
+    parts.push(await writePart(folder, pending, until, task))
     pending = []
     pendingPairs = 0
     begun = performance.now()
   }
   const report = () => onProgress?.({ done: until, total: store.rows, unit: 'tokens' })
   report()
-  for await (const batch of store.batches({ batchSize, select, firstRow: until, signal, reuse: true })) {
-    const codes = await sae.encode(batch.values, { signal })
-    pending.push(codes)
-    pendingPairs += codes.indices.length
-    until = batch.ids[batch.rows - 1]! + 1
-    report()
-    if (pendingPairs >= bufferedPairs || performance.now() - begun >= (options.partSeconds ?? 60) * 1000)
-      await flush()
+  try {
+    for await (const batch of store.batches({ batchSize, select, firstRow: until, signal, reuse: true })) {
+      const codes = await sae.encode(batch.values, { signal })
+      pending.push(codes)
+      pendingPairs += codes.indices.length
+      until = batch.ids[batch.rows - 1]! + 1
+      report()
+      if (pendingPairs >= bufferedPairs || performance.now() - begun >= (options.partSeconds ?? 60) * 1000)
+        await flush({ signal })
+    }
+    await flush({ signal })
+    requireRows(
+      store,
+      select,
+      parts.reduce((sum, part) => sum + part.rows, 0),
+    )
+  } catch (error) {
+    // Stopped by the user, nothing that was done is lost.
+    if (signal?.aborted === true) await flush({}).catch(() => undefined)
+    if (parts.length === 0) await rm(folder, { recursive: true, force: true })
+    throw error
   }
-  await flush()
   onProgress?.({ done: store.rows, total: store.rows, unit: 'tokens' })
   const written = await joinParts(sae, out, parts, { signal })
   await rm(folder, { recursive: true, force: true })
@@ -229,7 +241,7 @@ async function joinParts(
   for (const [name] of inputTensors)
     if (parts.every((part) => open(part).tensors.has(name)))
       tensors.push({ name, dtype: 'F32', shape: [rows], data: concatenated(name) })
-  const texts = { format: FORMAT, version: VERSION, latents: String(sae.latents) }
+  const texts = { format: CODES_FORMAT, version: VERSION, latents: String(sae.latents) }
   try {
     const sha256 = await tensorDigest(texts, tensors, task)
     await writeSafetensors(out, tensors, { ...task, metadata: { ...texts, sha256 } })

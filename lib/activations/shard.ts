@@ -5,7 +5,7 @@ import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import { throwIfAborted, type TaskOptions } from '../core/task.js'
 import { SafetensorsFile } from '../io/safetensors.js'
 import type { NativeTensor } from '../native.js'
-import { INDEX_FILE } from './format.js'
+import { INDEX_FILE, ROLES } from './format.js'
 
 /** What the store knows of a shard before it is opened. */
 export interface ShardEntry {
@@ -195,9 +195,18 @@ function readIntegers(file: SafetensorsFile, name: string, length?: number): Uin
   return numbers
 }
 
+const mostRole = Math.max(...Object.values(ROLES))
+
 function readRoles(file: SafetensorsFile, rows: number): Uint8Array {
   const { dtype } = file.require('roles', [rows])
   if (dtype !== 'U8')
     throw new PersonascopeError('ERR_FORMAT', `${file.path}: tensor 'roles' is of ${dtype}, expected U8`)
-  return file.view('roles') as Uint8Array
+  const roles = file.view('roles') as Uint8Array
+  const wrong = roles.findIndex((role) => role > mostRole)
+  if (wrong >= 0)
+    throw new PersonascopeError(
+      'ERR_FORMAT',
+      `${file.path}: tensor 'roles': found ${roles[wrong]} at row ${wrong}, expected 0 to ${mostRole}`,
+    )
+  return roles
 }

@@ -355,12 +355,16 @@ export class ActivationStore {
   }
 }
 
+const { compare } = new Intl.Collator('en', { numeric: true })
+/** Names as people number them: part-2 before part-10. */
+const byNumber = (a: string, b: string): number => compare(a, b) || (a < b ? -1 : 1)
+
 async function readContents(path: string, partial: boolean): Promise<StoreContents> {
   const about = await stat(path).catch((error: unknown) => {
     throw toPersonascopeError(error, path)
   })
   if (!about.isDirectory()) return readForeign([path])
-  const names = (await readdir(path)).toSorted()
+  const names = (await readdir(path)).toSorted(byNumber)
   if (names.includes(INDEX_FILE)) return readIndex(path, partial)
   const files = names.filter((name) => /\.(safetensors|npy)$/.test(name) && !name.startsWith('.'))
   if (files.length === 0)

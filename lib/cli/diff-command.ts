@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { callNative } from '../core/task.js'
 import { collectStats } from '../diffing/collect.js'
@@ -11,6 +11,8 @@ import { requireSamePrompts, type PromptsOf } from '../diffing/prompts.js'
 import type { Sae } from '../sae/sae.js'
 import { endsOf, isCrosscoder, normTables, rankCrosscoder } from './crosscoder-ranking.js'
 import { UsageError } from './errors.js'
+import { originFrom, originOf, requireSameOrigin, type Named } from './origin.js'
+import { prepareOutput } from './output.js'
 import type { Terminal } from './program.js'
 import { streamProgress, type StreamProgress } from './progress/stream.js'
 import type { DiffCommandOptions } from './stream-commands.js'
@@ -30,6 +32,7 @@ export async function runDiffCommand(
 ): Promise<void> {
   applyThreads(options)
   const { base, tuned } = options
+  await prepareOutput(options.out, [options.sae, base, ...(tuned ?? [])])
   if (base === undefined && tuned === undefined) return rankCrosscoder(options, terminal, signal)
   if (base === undefined) throw new UsageError('--base is missing', 'it names the model before')
   if (tuned === undefined) throw new UsageError('--tuned is missing', 'it names a model after')
@@ -62,7 +65,12 @@ export async function runDiffCommand(
       signal,
     })
     return { diff: found, rows: written, decoderNorms: norms }
-  }).finally(() => progress.close())
+  })
+    .finally(() => progress.close())
+    .catch(async (error: unknown) => {
+      await rmdir(work).catch(() => undefined) // where nothing was done yet there is nothing to go on with
+      throw error
+    })
   await rm(work, { recursive: true, force: true })
   const about = { out: options.out, rows, latents: diff.latents, alive: diff.alive, prompts: diff.groups }
   if (options.json) {
@@ -88,8 +96,13 @@ async function allStats(
   const names = inputs.map((_, i) => (i === 0 ? 'base' : inputs.length === 2 ? 'tuned' : `tuned ${i}`))
   // Everything is opened before the first is encoded: what is wrong is said at once.
   const opened: (LatentStats | ActivationStore)[] = []
-  for (const path of inputs)
-    opened.push((await savedStats(path, signal)) ?? (await ActivationStore.open(path)))
+  const origins: Named[] = []
+  for (const path of inputs) {
+    const saved = await savedStats(path, signal)
+    opened.push(saved?.stats ?? (await ActivationStore.open(path)))
+    if (saved !== undefined) origins.push({ name: path, origin: originFrom(saved.extra) })
+  }
+  requireSameOrigin(origins)
   const known: PromptsOf[] = []
   for (const [i, one] of opened.entries())
     known.push({
@@ -102,6 +115,12 @@ async function allStats(
   if (!options.anyPrompts) requireSamePrompts(known)
   let loaded: LoadedSae | undefined =
     options.sae === undefined ? undefined : await loadSae(options, terminal, signal)
+  if (loaded !== undefined && origins.length > 0) {
+    const { sae, tokens } = originOf(loaded.sae, options)
+    const collects = opened.some((one) => one instanceof ActivationStore)
+    const origin = collects ? { sae, tokens } : { sae }
+    requireSameOrigin([{ name: `--sae ${options.sae}`, origin }, ...origins])
+  }
   const stats: LatentStats[] = []
   for (const [i, one] of opened.entries()) {
     if (one instanceof LatentStats) {
@@ -126,9 +145,12 @@ async function allStats(
 }
 
 /** Statistics, if the file is one of ours. */
-async function savedStats(path: string, signal: AbortSignal): Promise<LatentStats | undefined> {
+async function savedStats(
+  path: string,
+  signal: AbortSignal,
+): Promise<Awaited<ReturnType<typeof LatentStats.loadWithExtra>> | undefined> {
   if (!(await LatentStats.recognise(path))) return undefined
-  return LatentStats.load(path, { signal })
+  return LatentStats.loadWithExtra(path, { signal })
 }
 
 function table(latents: readonly LatentChange[]): string {

@@ -1,5 +1,6 @@
 import { encodeStore } from '../activations/encode-store.js'
 import { ActivationStore } from '../activations/store.js'
+import { prepareOutput } from './output.js'
 import type { Terminal } from './program.js'
 import { streamProgress } from './progress/stream.js'
 import type { EncodeCommandOptions } from './stream-commands.js'
@@ -11,6 +12,7 @@ export async function runEncodeCommand(
   signal: AbortSignal,
 ): Promise<void> {
   applyThreads(options)
+  await prepareOutput(options.out, [options.sae, options.activations])
   const store = await ActivationStore.open(options.activations)
   const { sae, identity } = await loadSae(options, terminal, signal)
   const progress = streamProgress(terminal, options.json === true)

@@ -2,6 +2,8 @@ import { ActivationStore } from '../activations/store.js'
 import { collectStats, removeCheckpoint } from '../diffing/collect.js'
 import { LatentStats } from '../diffing/latent-stats.js'
 import { UsageError } from './errors.js'
+import { originFrom, originOf, requireSameOrigin, type Named, type Origin } from './origin.js'
+import { prepareOutput } from './output.js'
 import type { Terminal } from './program.js'
 import { streamProgress } from './progress/stream.js'
 import type { StatsCommandOptions } from './stream-commands.js'
@@ -13,9 +15,11 @@ export async function runStatsCommand(
   signal: AbortSignal,
 ): Promise<void> {
   applyThreads(options)
-  const stats =
+  await prepareOutput(options.out, [options.sae, options.activations, ...(options.merge ?? [])])
+  const { stats, origin } =
     options.merge === undefined ? await collected(options, terminal, signal) : await merged(options, signal)
-  await stats.save(options.out, { signal })
+  const extra = Object.fromEntries(Object.entries(origin).filter(([, value]) => value !== undefined))
+  await stats.save(options.out, { signal, extra })
   if (options.activations !== undefined) await removeCheckpoint(checkpointOf(options))
   const alive = stats.activeCount.reduce((count, active) => count + (active > 0 ? 1 : 0), 0)
   const about = {
@@ -33,19 +37,34 @@ export async function runStatsCommand(
 
 const checkpointOf = (options: StatsCommandOptions): string => `${options.out}.checkpoint`
 
-async function merged(options: StatsCommandOptions, signal: AbortSignal): Promise<LatentStats> {
+interface Collected {
+  stats: LatentStats
+  origin: Origin
+}
+
+async function merged(options: StatsCommandOptions, signal: AbortSignal): Promise<Collected> {
   if (options.activations !== undefined || options.sae !== undefined)
     throw new UsageError('--merge cannot be combined with --activations or --sae')
   const all: LatentStats[] = []
-  for (const file of options.merge ?? []) all.push(await LatentStats.load(file, { signal }))
-  return LatentStats.merge(all, { signal })
+  const origins: Named[] = []
+  for (const file of options.merge ?? []) {
+    const { stats, extra } = await LatentStats.loadWithExtra(file, { signal })
+    all.push(stats)
+    origins.push({ name: file, origin: originFrom(extra) })
+  }
+  requireSameOrigin(origins)
+  const [sae, tokens] = (['sae', 'tokens'] as const).map((key) =>
+    // Said of all, or of none.
+    origins.every(({ origin }) => origin[key] !== undefined) ? origins[0]?.origin[key] : undefined,
+  )
+  return { stats: await LatentStats.merge(all, { signal }), origin: { sae, tokens } }
 }
 
 async function collected(
   options: StatsCommandOptions,
   terminal: Terminal,
   signal: AbortSignal,
-): Promise<LatentStats> {
+): Promise<Collected> {
   if (options.activations === undefined)
     throw new UsageError('--activations is missing', 'give activations and an SAE, or files to --merge')
   const store = await ActivationStore.open(options.activations)
@@ -53,7 +72,8 @@ async function collected(
   const file = checkpointOf(options)
   if (!options.resume) await removeCheckpoint(file)
   const progress = streamProgress(terminal, options.json === true)
-  return resumable(signal, () =>
+  const origin = originOf(sae, options)
+  const stats = await resumable(signal, () =>
     collectStats(sae, store, {
       perGroup: true,
       examples: options.examples,
@@ -63,4 +83,5 @@ async function collected(
       onProgress: progress.step('stats'),
     }),
   ).finally(() => progress.close())
+  return { stats, origin }
 }

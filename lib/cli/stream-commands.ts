@@ -40,7 +40,8 @@ export interface DiffCommandOptions extends StreamOptions {
 const TOKENS = ['all', 'assistant', 'prompt', 'last-prompt'] as const
 
 const ACTIVATIONS = `
-Activations are a store that personascope wrote, a folder of safetensors files, one such file, or a .npy: a tensor
+Activations are a store that personascope wrote, a folder of safetensors files (in the order of their names, 2 before 10),
+one such file, or a .npy: a tensor
 'activations' [tokens, dModel] of F32, F16 or BF16, read in bounded memory. Beside it may stand 'tokens', 'offsets'
 (where sequences begin), 'prompts' and 'roles'; without 'offsets' every row is a prompt of its own.`
 
@@ -138,7 +139,10 @@ export function addStreamCommands(program: Command, terminal: Terminal, signal: 
       .option('--merge <file>', 'instead: merge files of statistics; give it once for each', collect)
       .requiredOption('-o, --out <file>', 'safetensors file of the statistics')
       .addOption(
-        new Option('--examples <m>', 'rows of largest value kept a latent')
+        new Option(
+          '--examples <m>',
+          'rows of largest value kept a latent, by their numbers within these activations: merged parts keep those',
+        )
           .default(0)
           .argParser(whole('--examples', 0, 4096)),
       ),

@@ -1,9 +1,11 @@
 import { rm } from 'node:fs/promises'
-import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
+import { basename, dirname } from 'node:path'
+import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
-import { defaultBatchSize, requireFit } from '../activations/fit.js'
+import { defaultBatchSize, requireFit, requireRows } from '../activations/fit.js'
 import type { RowSelection } from '../activations/select.js'
 import type { ActivationStore } from '../activations/store.js'
+import { removePartials } from '../io/atomic.js'
 import type { Sae } from '../sae/sae.js'
 import { LatentStats, type LatentStatsOptions } from './latent-stats.js'
 
@@ -46,11 +48,11 @@ export async function collectStats(
   let firstRow = resumed?.firstRow ?? 0
   // A checkpoint is written while the next batches are encoded; a failure is told when the next one is due.
   let writing = Promise.resolve()
-  const save = async ({ file, identity }: Checkpoint): Promise<void> => {
+  const save = async ({ file, identity }: Checkpoint, task: TaskOptions): Promise<void> => {
     await writing
     saved = performance.now()
     const extra = { identity, store: store.fingerprint, rowsRead: String(firstRow) }
-    const { written } = await stats.beginSave(file, { signal, extra })
+    const { written } = await stats.beginSave(file, { ...task, extra })
     writing = timed(written)
     writing.catch(() => undefined)
   }
@@ -63,15 +65,25 @@ export async function collectStats(
   report()
   try {
     for await (const batch of store.batches({ batchSize, select, firstRow, signal, reuse: true })) {
-      await stats.addActivations(sae, batch, { signal })
-      firstRow = batch.ids[batch.rows - 1]! + 1
+      const before = stats.rows
+      try {
+        await stats.addActivations(sae, batch, { signal })
+      } finally {
+        // Where it was stopped, the first rows of the batch may have been added.
+        const added = stats.rows - before
+        if (added > 0) firstRow = batch.ids[added - 1]! + 1
+      }
       report()
-      if (checkpoint !== undefined && performance.now() - saved >= interval * 1000) await save(checkpoint)
+      if (checkpoint !== undefined && performance.now() - saved >= interval * 1000)
+        await save(checkpoint, { signal })
     }
     firstRow = store.rows
-    requireArgument(stats.rows > 0, `${store.path}: none of its ${store.rows} rows were selected`)
-    if (checkpoint !== undefined) await save(checkpoint)
+    requireRows(store, select, stats.rows)
+    if (checkpoint !== undefined) await save(checkpoint, { signal })
   } catch (error) {
+    // Stopped by the user, nothing that was done is lost.
+    const stopped = signal?.aborted === true && checkpoint !== undefined && stats.rows > 0
+    if (stopped) await save(checkpoint, {}).catch(() => undefined)
     await writing.catch(() => undefined)
     throw error
   }
@@ -109,7 +121,8 @@ async function readCheckpoint(
   return { stats: found.stats, firstRow }
 }
 
-/** Removes a checkpoint; one that is not there is fine. */
+/** Removes a checkpoint, and one that was being written; one that is not there is fine. */
 export async function removeCheckpoint(file: string): Promise<void> {
   await rm(file, { force: true })
+  await removePartials(dirname(file), basename(file))
 }

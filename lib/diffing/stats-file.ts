@@ -125,8 +125,14 @@ export async function isStatsFile(path: string): Promise<boolean> {
   const about = await stat(path).catch((error: unknown) => {
     throw toPersonascopeError(error, path)
   })
-  if (!about.isFile() || !path.endsWith('.safetensors')) return false
-  return SafetensorsFile.open(path).metadata['format'] === STATS_FORMAT
+  if (!about.isFile()) return false
+  try {
+    return SafetensorsFile.open(path).metadata['format'] === STATS_FORMAT
+  } catch (error) {
+    // Another kind of file, or a damaged one: whoever reads it as what it is called tells what is wrong.
+    if (path.endsWith('.safetensors') || toPersonascopeError(error).code !== 'ERR_FORMAT') throw error
+    return false
+  }
 }
 
 /**

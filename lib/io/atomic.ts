@@ -54,14 +54,20 @@ export async function writeFileAtomic(path: string, contents: string | Uint8Arra
   await writeAtomic(path, (write) => write(contents))
 }
 
-/** Removes what killed processes left unfinished in a folder (not below it); a missing folder is fine. */
-export async function removePartials(folder: string): Promise<void> {
+/**
+ * Removes what killed processes left unfinished in a folder (not below it), or of one of its files or folders only; a
+ * missing folder is fine.
+ */
+export async function removePartials(folder: string, of?: string): Promise<void> {
   const names = await readdir(folder).catch(() => [])
-  await Promise.all(
-    names
-      .filter((name) => name.startsWith('.') && name.endsWith(suffix))
-      .map((name) => rm(join(folder, name), { force: true })),
+  const left = names.filter(
+    (name) =>
+      name.startsWith('.') &&
+      name.endsWith(suffix) &&
+      (of === undefined || /^[0-9a-f]{12}$/.test(name.slice(of.length + 2, -suffix.length))) &&
+      name.startsWith(`.${of ?? ''}`),
   )
+  await Promise.all(left.map((name) => rm(join(folder, name), { force: true, recursive: true })))
 }
 
 /** Makes a rename durable. Some file systems refuse to sync a folder; the file itself is safe then too. */

@@ -4,6 +4,8 @@ import { hookName, parseHook, type Hook } from '../models/hook.js'
 
 export const CONFIG_FILE = 'cfg.json'
 export const WEIGHTS_FILE = 'sae_weights.safetensors'
+/** Beside them in checkpoints of a run that is not over. */
+export const SCALER_FILE = 'activation_scaler.json'
 
 /** What an SAE was trained on; everything optional. */
 export interface SaeMetadata {

@@ -4,7 +4,7 @@ import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import { callNative, runNative, type TaskOptions } from '../core/task.js'
-import { native } from '../native.js'
+import { removePartials } from '../io/atomic.js'
 import { findSae } from './formats/index.js'
 import { architectureOf, writeSaeLens, type WeightPieces } from './formats/saelens-writer.js'
 import type { SaeSpec, WeightSource } from './spec.js'
@@ -39,6 +39,7 @@ export async function convertSae(
         hint: 'choose another folder, or empty this one',
       },
     )
+  await removePartials(dirname(target), basename(target))
   const { format, spec } = await findSae(path, options)
   const weights = piecesOf(spec, path)
   const architecture = architectureOf(spec, weights.skip !== undefined)
@@ -59,21 +60,16 @@ function piecesOf(spec: SaeSpec, path: string): WeightPieces {
   const { wEnc, wDec, wSkip, bEnc, bDec } = spec
   const columns = wEnc instanceof Float32Array ? undefined : callNative(() => wEnc.transpose())
   return {
-    encoderColumns: (begin, end) =>
-      finite(`${path}: W_enc`, rowsOf(columns ?? wEnc, begin, end, spec.dModel)),
-    decoderRows: (begin, end) => finite(`${path}: W_dec`, rowsOf(wDec, begin, end, spec.dOut ?? spec.dModel)),
-    encoderBias: () => finite(`${path}: b_enc`, bEnc),
-    decoderBias: () => finite(`${path}: b_dec`, bDec),
+    from: path,
+    encoderColumns: (begin, end) => rowsOf(columns ?? wEnc, begin, end, spec.dModel),
+    decoderRows: (begin, end) => rowsOf(wDec, begin, end, spec.dOut ?? spec.dModel),
+    encoderBias: () => bEnc,
+    decoderBias: () => bDec,
     ...(wSkip === undefined
       ? {}
       : {
           skip: async () =>
-            finite(
-              `${path}: W_skip`,
-              wSkip instanceof Float32Array
-                ? wSkip
-                : await runNative({}, 'values', (job) => wSkip.readF32(job)),
-            ),
+            wSkip instanceof Float32Array ? wSkip : runNative({}, 'values', (job) => wSkip.readF32(job)),
         }),
   }
 }
@@ -81,10 +77,4 @@ function piecesOf(spec: SaeSpec, path: string): WeightPieces {
 function rowsOf(source: WeightSource, begin: number, end: number, width: number): Float32Array {
   if (source instanceof Float32Array) return source.subarray(begin * width, end * width)
   return callNative(() => source.rowsF32(begin, end))
-}
-
-function finite(where: string, values: Float32Array): Float32Array {
-  const at = native.firstNonFinite(values)
-  if (at >= 0) throw new PersonascopeError('ERR_NON_FINITE', `${where}: found ${values[at]}`)
-  return values
 }

@@ -218,6 +218,7 @@ export class Sae {
       folder,
       this.spec,
       {
+        from: folder,
         encoderColumns: (begin, end) => callNative(() => made.encoderColumns(begin, end)),
         decoderRows: (begin, end) => callNative(() => made.decoderRows(begin, end)),
         encoderBias: () => made.encoderBias(),

@@ -10,9 +10,9 @@
 namespace personascope {
 
 // values [rows, stride], the first `width` of each row; throws non_finite naming `what`, row (counted from
-// first_row) and column.
+// first_row, called `unit` where it is given) and column.
 inline void check_finite(const char* what, const float* values, std::size_t rows, std::size_t width,
-                         std::size_t stride, std::size_t first_row = 0) {
+                         std::size_t stride, std::size_t first_row = 0, const char* unit = nullptr) {
   constexpr std::uint32_t kExponent = 0x7f800000u;
   for (std::size_t row = 0; row < rows; ++row) {
     const float* line = values + row * stride;
@@ -26,10 +26,10 @@ inline void check_finite(const char* what, const float* values, std::size_t rows
       const std::uint32_t bits = std::bit_cast<std::uint32_t>(line[i]);
       if ((bits & kExponent) != kExponent) continue;
       const char* name = bits << 9 ? "NaN" : bits >> 31 ? "-Inf" : "Inf";
-      fail(ErrorCode::non_finite,
-           std::string(what) + ": " + name +
-               (rows == 1 && first_row == 0 ? std::string() : " in row " + std::to_string(first_row + row)) +
-               " at dimension " + std::to_string(i));
+      std::string where = std::string(what) + ": " + name;
+      if (unit || rows > 1 || first_row > 0)
+        where += std::string(" in ") + (unit ? unit : "row") + " " + std::to_string(first_row + row);
+      fail(ErrorCode::non_finite, where + " at dimension " + std::to_string(i));
     }
   }
 }

@@ -114,7 +114,7 @@ void WeightRows::read(std::size_t row, float* out) const {
     fail(ErrorCode::invalid_argument,
          source_.name + ": row " + std::to_string(row) + " of " + std::to_string(rows()));
   read_f32(source_, row * columns(), columns(), out);
-  check_finite(source_.name.c_str(), out, 1, columns(), columns(), row);
+  check_finite(source_.name.c_str(), out, 1, columns(), columns(), row, "latent");
 }
 
 }  // namespace personascope

@@ -2,12 +2,15 @@ import { cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ActivationStoreWriter } from '../../lib/activations/writer.js'
-import { writeSafetensors } from '../../lib/io/safetensors.js'
+import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
 import { cli } from './run.js'
 
 const fixtures = join(import.meta.dirname, '../fixtures/sae')
+
+const inspect = async (path: string): Promise<unknown> =>
+  JSON.parse((await cli('inspect', path, '--json')).stdout)
 
 describe('convert', () => {
   it.each([
@@ -160,5 +163,41 @@ describe('inspect', () => {
       tensors: [{ name: 'inputs', dtype: 'F32', shape: [9, 12] }, {}, {}],
     })
     expect((await cli('inspect', join(folder, 'nowhere'))).stderr).toMatch(/ERR_NOT_FOUND/)
+  })
+
+  it('activations of other programs: shards without an index, a tensor of any name', async () => {
+    const folder = await temporaryFolder()
+    const values = new Float32Array(8).fill(1)
+    const write = (name: string, data: Float32Array): Promise<unknown> =>
+      writeSafetensors(join(folder, name), [{ name: 'resid', dtype: 'F32', shape: [2, 4], data }])
+    for (const name of ['part-2.safetensors', 'part-10.safetensors']) await write(name, values)
+    expect(await inspect(folder)).toMatchObject({ kind: 'activations', rows: 4, shards: 2, problems: [] })
+    const part = join(folder, 'part-2.safetensors')
+    expect(await inspect(part)).toMatchObject({ kind: 'activations', rows: 2, dModel: 4 })
+    await write('part-10.safetensors', values.with(5, Number.NaN))
+    const { problems } = (await inspect(folder)) as { problems: string[] }
+    expect(problems).toHaveLength(1)
+    expect(problems[0]).toMatch(/part-10.*row 1, component 1 is nan/)
+    expect((await cli('inspect', await temporaryFolder())).stderr).toMatch(
+      /no SAE of a known format .*; nor activations: /,
+    )
+  })
+
+  it('codes that were damaged', async () => {
+    const folder = await temporaryFolder()
+    const out = join(folder, 'codes.safetensors')
+    const activations = join(folder, 'x.safetensors')
+    await writeSafetensors(activations, [
+      { name: 'x', dtype: 'F32', shape: [3, 12], data: new Float32Array(36).map((_, i) => Math.sin(i)) },
+    ])
+    const sae = join(fixtures, 'saelens/topk')
+    expect((await cli('encode', '--sae', sae, '--activations', activations, '-o', out)).code).toBe(0)
+    expect((await cli('inspect', out)).code).toBe(0)
+    const bytes = await readFile(out)
+    bytes[SafetensorsFile.open(out).require('values').begin]! ^= 1
+    await writeFile(out, bytes)
+    const { code, stdout } = await cli('inspect', out, '--json')
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout).problems).toEqual(['its SHA-256 is not the one that it was written with'])
   })
 })

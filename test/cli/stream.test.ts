@@ -1,7 +1,7 @@
 /** `encode`, `stats` and `diff` on stores and an SAE made here; references are computed in plain float64. */
 import { execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { parquetReadObjects } from 'hyparquet'
@@ -11,6 +11,7 @@ import { ROLES } from '../../lib/activations/format.js'
 import { ActivationStore } from '../../lib/activations/store.js'
 import { ActivationStoreWriter } from '../../lib/activations/writer.js'
 import { Random } from '../../lib/core/random.js'
+import type { TaskOptions } from '../../lib/core/task.js'
 import { collectStats } from '../../lib/diffing/collect.js'
 import { LatentStats } from '../../lib/diffing/latent-stats.js'
 import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
@@ -441,6 +442,139 @@ const compare = (name: string): ReturnType<typeof cli> =>
     '-o',
     at('d.parquet'),
   )
+
+/** A task that is stopped once it has come so far. */
+const stopAt = (row: number): Pick<TaskOptions, 'signal' | 'onProgress'> => {
+  const controller = new AbortController()
+  return {
+    signal: controller.signal,
+    onProgress: ({ done }) => {
+      if (done >= row) controller.abort()
+    },
+  }
+}
+
+const statsOfBase = (name: string, ...more: string[]): ReturnType<typeof cli> =>
+  cli('stats', '--activations', at('base'), '-o', at(name), ...more)
+
+describe('an output', () => {
+  it('never replaces an input, nor lies among its files', async () => {
+    const file = join(
+      at('base'),
+      (await readdir(at('base'))).find((name) => name.startsWith('shard'))!,
+    )
+    await symlink(file, at('link.safetensors'))
+    await mkdir(at('folder'))
+    const weights = join(at('sae'), 'sae_weights.safetensors')
+    const before = await Promise.all([file, weights].map((path) => readFile(path)))
+    const names = (await readdir(at('base'))).length
+    const encodes = (out: string): string[] => ['encode', '--activations', file, '-o', out]
+    for (const [args, message] of [
+      [encodes(file), /--out .*: found the input .*, which would be lost/],
+      [encodes(at('link.safetensors')), /found the input/],
+      [encodes(weights), /found a place within the input .*sae, expected one outside/],
+      [encodes(at('folder')), /found a folder, expected the name of a file/],
+      [['stats', '--activations', at('base'), '-o', join(at('base'), 's.safetensors')], /within the input/],
+      [
+        ['diff', '--base', at('base'), '--tuned', file, '--any-prompts', '-o', file],
+        /found the input|within the input/,
+      ],
+    ] as const) {
+      const { code, stderr } = await cli(...args, '--sae', at('sae'))
+      expect(code).toBe(1)
+      expect(stderr).toMatch(/^error \[ERR_INVALID_ARGUMENT\] .+\n(.*hint.*\n)?/i)
+      expect(stderr).toMatch(message)
+    }
+    for (const [i, path] of [file, weights].entries())
+      expect((await readFile(path)).equals(before[i]!)).toBe(true)
+    expect((await readdir(at('base'))).length).toBe(names)
+  })
+
+  it('clears away what a killed run of the same output left', async () => {
+    const left = (name: string): string => at(`.${name}.0123456789ab.partial`)
+    for (const name of ['codes.safetensors', 'other.safetensors']) await writeFile(left(name), 'half')
+    await mkdir(left('converted'))
+    const out = ['-o', at('codes.safetensors')]
+    expect((await cli('encode', '--sae', at('sae'), '--activations', at('base'), ...out)).code).toBe(0)
+    expect((await cli('convert', at('sae'), at('converted'))).code).toBe(0)
+    expect([existsSync(left('codes.safetensors')), existsSync(left('converted'))]).toEqual([false, false])
+    expect(existsSync(left('other.safetensors'))).toBe(true)
+  })
+
+  it('keeps all that was done when it is stopped, not only what was due to be written', async () => {
+    const store = await ActivationStore.open(at('base'))
+    const out = at('codes.safetensors')
+    const stopped = { code: 'ERR_ABORTED' }
+    await expect(encodeStore(sae, store, out, { batchSize: 50, ...stopAt(150) })).rejects.toMatchObject(
+      stopped,
+    )
+    let first = 0
+    await encodeStore(sae, store, out, { resume: true, onProgress: ({ done }) => (first ||= done) })
+    expect(first).toBeGreaterThanOrEqual(150)
+    await encodeStore(sae, store, at('whole.safetensors'))
+    expect((await readFile(out)).equals(await readFile(at('whole.safetensors')))).toBe(true)
+    const checkpoint = { file: at('checkpoint.safetensors'), identity: 'this' }
+    await expect(
+      collectStats(sae, store, { checkpoint, batchSize: 50, ...stopAt(150) }),
+    ).rejects.toMatchObject(stopped)
+    const kept = await LatentStats.loadWithExtra(checkpoint.file)
+    expect(kept.stats.rows).toBeGreaterThanOrEqual(150)
+    expect(Number(kept.extra['rowsRead'])).toBe(kept.stats.rows)
+    const resumed = await collectStats(sae, store, { checkpoint })
+    expect(resumed.sum).toEqual((await collectStats(sae, store)).sum)
+    // Nothing was done: nothing is left.
+    const none = { ...stopAt(0) }
+    await expect(encodeStore(sae, store, at('none.safetensors'), none)).rejects.toMatchObject(stopped)
+    expect(existsSync(at('none.safetensors.parts'))).toBe(false)
+  })
+})
+
+describe('statistics of files', () => {
+  it('are known by their content, whatever the name', async () => {
+    for (const name of ['one.st', 'two.st'])
+      expect((await statsOfBase(name, '--sae', at('sae'))).code).toBe(0)
+    const args = ['--base', at('one.st'), '--tuned', at('two.st'), '-o', at('d.parquet')]
+    expect((await cli('diff', ...args)).stdout).toMatch(/80 latents/)
+  })
+
+  it('of another SAE or other tokens are not compared, nor merged', async () => {
+    const other = { dModel, latents, k, wEnc: directions, wDec: directions, bDec: new Float32Array(dModel) }
+    await Sae.fromWeights({ ...other, bEnc: new Float32Array(latents).fill(0.25) }).save(at('sae2'))
+    await cp(at('sae'), at('elsewhere'), { recursive: true })
+    for (const [name, ...more] of [
+      ['a.safetensors', '--sae', at('sae')],
+      ['same.safetensors', '--sae', at('elsewhere')],
+      ['b.safetensors', '--sae', at('sae2')],
+      ['last.safetensors', '--sae', at('sae'), '--tokens', 'last-prompt'],
+    ] as const)
+      expect((await statsOfBase(name, ...more)).code).toBe(0)
+    const diff = (base: string, tuned: string, ...more: string[]): ReturnType<typeof cli> =>
+      cli('diff', '--base', at(base), '--tuned', at(tuned), '-o', at('d.parquet'), ...more)
+    const merge = (...names: string[]): ReturnType<typeof cli> =>
+      cli('stats', ...names.flatMap((name) => ['--merge', at(name)]), '-o', at('m.safetensors'))
+    expect((await diff('a.safetensors', 'same.safetensors')).code).toBe(0)
+    expect((await merge('a.safetensors', 'same.safetensors')).code).toBe(0)
+    expect((await diff('m.safetensors', 'tuned', '--sae', at('sae'))).code).toBe(0)
+    for (const [{ code, stderr }, message] of [
+      [
+        await diff('a.safetensors', 'b.safetensors'),
+        /b\.safetensors: latents of another SAE than those of .*a\./,
+      ],
+      [await merge('a.safetensors', 'b.safetensors'), /another SAE/],
+      [await diff('a.safetensors', 'tuned', '--sae', at('sae2')), /a\.safetensors: latents of another SAE/],
+      [await diff('m.safetensors', 'b.safetensors'), /another SAE/],
+      [
+        await diff('a.safetensors', 'last.safetensors'),
+        /last\.safetensors: found statistics of --tokens last-prompt, expected all/,
+      ],
+      [await merge('a.safetensors', 'last.safetensors'), /--tokens last-prompt/],
+      [await diff('last.safetensors', 'tuned', '--sae', at('sae')), /--tokens last-prompt, expected all/],
+    ] as const) {
+      expect(code).toBe(1)
+      expect(stderr).toMatch(message)
+    }
+  })
+})
 
 describe('bad input is one clear line', () => {
   it.each([['prompts with other tokens', 1, /differ in their prompts: prompt 1000 has other tokens/]])(

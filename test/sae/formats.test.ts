@@ -149,7 +149,7 @@ describe('refusals', () => {
   it('several seeds: says which there are', async () => {
     await expect(Sae.load(join(fixtures, 'sparsify/seeds'))).rejects.toMatchObject({
       code: 'ERR_FORMAT',
-      message: expect.stringMatching(/holds 2 SAEs, not one: seed0, seed1/),
+      message: expect.stringMatching(/found no SAE, but 2 in folders below it: seed0, seed1/),
       hint: expect.stringContaining('seed0'),
     })
   })

@@ -193,6 +193,29 @@ describe('files in SAELens layout', () => {
     expect(config.metadata.hook_name).toBe('blocks.1.hook_resid_mid')
   })
 
+  test('what lay in the folder before says nothing of the SAE that is saved there', async () => {
+    await writeFile(join(folder, 'activation_scaler.json'), JSON.stringify({ scaling_factor: 0.25 }))
+    const sae = example()
+    await sae.save(folder)
+    const x = normal(9 * dModel, 5)
+    expect((await (await Sae.load(folder)).encode(x)).values).toEqual((await sae.encode(x)).values)
+  })
+
+  test('weights that are not finite are not saved; the place is told', async () => {
+    await example().save(folder)
+    const file = join(folder, 'sae_weights.safetensors')
+    const bytes = await readFile(file)
+    bytes.writeFloatLE(Number.NaN, SafetensorsFile.open(file).require('W_dec').begin + 4 * (2 * dModel + 3))
+    await writeFile(join(folder, 'new'), bytes)
+    await rename(join(folder, 'new'), file)
+    const damaged = await Sae.load(folder)
+    await expect(damaged.save(join(folder, 'other'))).rejects.toMatchObject({
+      code: 'ERR_NON_FINITE',
+      message: expect.stringMatching(/W_dec.*NaN in latent 2.*dimension 3/),
+    })
+    expect(await readdir(join(folder, 'other'))).toEqual([])
+  })
+
   async function write(config: object, change: { k?: number; scaling?: number } = {}): Promise<Sae> {
     const wDec = normal(latents * dModel, 2)
     await writeFile(join(folder, 'cfg.json'), JSON.stringify(config))
@@ -335,7 +358,7 @@ describe('files in SAELens layout', () => {
     ['an unknown normalisation', { ...modern, normalize_activations: 'x' }, /normalize_activations/],
     ['reshaping', { ...modern, reshape_activations: 'x' }, /reshape_activations/],
     ['k above the latents', { ...modern, k: latents + 1 }, /k is '38'/],
-    ['no k', { architecture: 'topk', d_in: dModel, d_sae: latents }, /k is 'undefined'/],
+    ['no k', { architecture: 'topk', d_in: dModel, d_sae: latents }, /k is missing/],
     ['wrong shape', { ...modern, d_sae: latents + 1 }, /W_dec.*\[37, 13\].*\[38, 13\]/],
     ['not an object', [], /cfg\.json/],
   ])('%s is refused with the file and the field', async (_, config, message) => {

@@ -42,7 +42,7 @@ export async function findSae(path: string, options?: TaskOptions): Promise<Foun
   if (below.length > 0)
     throw new PersonascopeError(
       'ERR_FORMAT',
-      `${path}: holds ${below.length} SAEs, not one: ${listed(below)}`,
+      `${path}: found no SAE, but ${below.length} in folders below it: ${listed(below)}`,
       {
         hint: `choose one of them, e.g. ${join(path, below[0]!)}`,
       },

@@ -5,13 +5,16 @@ import { PersonascopeError, toPersonascopeError } from '../../core/errors.js'
 import { throwIfAborted, type TaskOptions } from '../../core/task.js'
 import { writeJson } from '../../io/json.js'
 import { writeSafetensors, type TensorSource } from '../../io/safetensors.js'
-import { CONFIG_FILE, WEIGHTS_FILE, configOf } from '../config.js'
+import { native } from '../../native.js'
+import { CONFIG_FILE, SCALER_FILE, WEIGHTS_FILE, configOf } from '../config.js'
 import type { SaeSpec } from '../spec.js'
 
 export type SaeSummary = Omit<SaeSpec, 'wEnc' | 'wDec' | 'wSkip' | 'bEnc' | 'bDec'>
 
 /** The weights, piece by piece, so that a large SAE is never held in memory. */
 export interface WeightPieces {
+  /** What errors call the SAE that they are of. */
+  from: string
   /** Rows begin … end − 1 of W_encᵀ [dModel, latents]. */
   encoderColumns(begin: number, end: number): Float32Array
   /** Rows begin … end − 1 of W_dec [latents, dOut]. */
@@ -29,7 +32,8 @@ const pieceValues = 1 << 22
 
 /**
  * Writes cfg.json and sae_weights.safetensors (fp32) into a folder, made if need be; each beside and renamed, the
- * config last. Errors: `ERR_INVALID_ARGUMENT` naming what SAELens has no word for; `ERR_IO`.
+ * config last. Errors: `ERR_INVALID_ARGUMENT` naming what SAELens has no word for; `ERR_NON_FINITE` naming the tensor and
+ * the place; `ERR_IO`.
  */
 export async function writeSaeLens(
   folder: string,
@@ -52,24 +56,46 @@ export async function writeSaeLens(
       yield read(begin, Math.min(total, begin + step))
     }
   }
+  const finite = (name: string, values: Float32Array, place: (at: number) => string): Float32Array => {
+    const at = native.firstNonFinite(values)
+    if (at < 0) return values
+    throw new PersonascopeError(
+      'ERR_NON_FINITE',
+      `${weights.from}: ${name}: found ${values[at]} in ${place(at)}`,
+    )
+  }
   const encoder = (begin: number, end: number): Float32Array =>
-    scaled(weights.encoderColumns(begin, end), latents, {
-      columns: codeScale,
-      rows: inputScale?.subarray(begin, end).map((value) => 1 / value),
-    })
+    finite(
+      'W_enc',
+      scaled(weights.encoderColumns(begin, end), latents, {
+        columns: codeScale,
+        rows: inputScale?.subarray(begin, end).map((value) => 1 / value),
+      }),
+      (at) => `latent ${at % latents}, dimension ${begin + Math.floor(at / latents)}`,
+    )
   const decoder = (begin: number, end: number): Float32Array =>
-    scaled(weights.decoderRows(begin, end), dOut, {
-      columns: inputScale,
-      // A latent of scale 0 is never a code.
-      rows: codeScale?.subarray(begin, end).map((value) => (value === 0 ? 0 : 1 / value)),
-    })
+    finite(
+      'W_dec',
+      scaled(weights.decoderRows(begin, end), dOut, {
+        columns: inputScale,
+        // A latent of scale 0 is never a code.
+        rows: codeScale?.subarray(begin, end).map((value) => (value === 0 ? 0 : 1 / value)),
+      }),
+      (at) => `latent ${begin + Math.floor(at / dOut)}, dimension ${at % dOut}`,
+    )
+  const decoderBias = finite('b_dec', foldedBias(sae, weights), (at) => `dimension ${at}`)
   const tensors: TensorSource[] = [
     { name: 'W_enc', dtype: 'F32', shape: [dModel, latents], data: () => pieces(dModel, latents, encoder) },
     { name: 'W_dec', dtype: 'F32', shape: [latents, dOut], data: () => pieces(latents, dOut, decoder) },
-    { name: 'b_dec', dtype: 'F32', shape: [dOut], data: decoderBias(sae, weights) },
+    { name: 'b_dec', dtype: 'F32', shape: [dOut], data: decoderBias },
   ]
   const vector = (name: string, data: Float32Array): void =>
-    void tensors.push({ name, dtype: 'F32', shape: [latents], data })
+    void tensors.push({
+      name,
+      dtype: 'F32',
+      shape: [latents],
+      data: finite(name, data, (at) => `latent ${at}`),
+    })
   const { selection } = sae
   if (selection.rule === 'gated') {
     vector('b_gate', selection.gateBias)
@@ -86,11 +112,18 @@ export async function writeSaeLens(
     }
   }
   if (weights.skip !== undefined)
-    tensors.push({ name: 'W_skip', dtype: 'F32', shape: [dOut, dModel], data: await weights.skip() })
+    tensors.push({
+      name: 'W_skip',
+      dtype: 'F32',
+      shape: [dOut, dModel],
+      data: finite('W_skip', await weights.skip(), (at) => `row ${Math.floor(at / dModel)}`),
+    })
   try {
     await mkdir(folder, { recursive: true })
     // An older config must not describe new weights, should this be killed half-way.
     await rm(join(folder, CONFIG_FILE), { force: true })
+    // Of an SAE that lay here: what it says is folded into the weights.
+    await rm(join(folder, SCALER_FILE), { force: true })
   } catch (error) {
     throw toPersonascopeError(error, folder)
   }
@@ -168,7 +201,7 @@ export function architectureOf(sae: SaeSummary, skip: boolean): string {
 }
 
 /** (x − mean) / scale − b_dec = (x − (mean + scale · b_dec)) / scale, and likewise back. */
-function decoderBias(sae: SaeSummary, weights: WeightPieces): Float32Array {
+function foldedBias(sae: SaeSummary, weights: WeightPieces): Float32Array {
   const bias = weights.decoderBias()
   if (sae.standardise === undefined) return bias
   const { mean, scale } = sae.standardise

@@ -7,6 +7,7 @@ import { readJson } from '../../io/json.js'
 import { TensorFile } from '../../io/tensor-file.js'
 import {
   CONFIG_FILE,
+  SCALER_FILE,
   WEIGHTS_FILE,
   configSchema,
   isCurrent,
@@ -17,8 +18,7 @@ import type { InputNorm, SaeSpec, Selection } from '../spec.js'
 import { missingFiles, type Place, type SaeFormat } from './format.js'
 import { batchThreshold, refuse, requireK, requireNumber } from './weights.js'
 
-/** Beside the checkpoints of a run that is not over: inputs were multiplied by its factor. */
-const SCALER_FILE = 'activation_scaler.json'
+/** SCALER_FILE: inputs were multiplied by its factor. */
 const scalerSchema = z.object({ scaling_factor: z.number().positive().nullish() })
 
 export const saelens: SaeFormat = {

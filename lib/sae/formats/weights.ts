@@ -9,7 +9,7 @@ import type { Selection } from '../spec.js'
 export function refuse(where: string, field: string, found: unknown, expected: string, hint?: string): never {
   throw new PersonascopeError(
     'ERR_FORMAT',
-    `${where}: ${field} is '${String(found)}', expected ${expected}`,
+    `${where}: ${field} is ${found === undefined ? 'missing' : `'${String(found)}'`}, expected ${expected}`,
     hint === undefined ? {} : { hint },
   )
 }

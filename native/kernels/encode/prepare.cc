@@ -191,7 +191,7 @@ std::shared_ptr<const Screen> make_screen(const EncoderWeights& encoder, Precisi
         kernels.widen(encoder.rows, l, wide);
         RowFacts row;
         row.norm = std::sqrt(kernels.dot(wide, wide, padded));
-        if (!std::isfinite(row.norm)) check_finite(encoder.name, wide, 1, width, width, l);
+        if (!std::isfinite(row.norm)) check_finite(encoder.name, wide, 1, width, width, l, "latent");
         if (!(row.norm < kLargestRow))
           fail(ErrorCode::non_finite, std::string(encoder.name) + ": the row of latent " + std::to_string(l) +
                                           " has length " + std::to_string(row.norm));
