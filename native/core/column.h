@@ -39,7 +39,7 @@ class Column {
   // system read around them, which others may have to read again.
   void forget() const {
     if (!mapped_ || size_ == 0) return;
-    constexpr std::ptrdiff_t kAround = (std::ptrdiff_t{1} << 16) / static_cast<std::ptrdiff_t>(sizeof(T));
+    constexpr auto kAround = static_cast<std::ptrdiff_t>(kHugePage / sizeof(T));
     const T* const first = data_ - std::min(kAround, data_ - mapped_);
     const T* const last = data_ + size_ + std::min(kAround, mapped_end_ - (data_ + size_));
     forget_pages(first, static_cast<std::size_t>(last - first) * sizeof(T));

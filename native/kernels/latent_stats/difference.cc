@@ -19,6 +19,7 @@ namespace personascope {
 
 namespace {
 
+constexpr std::size_t kForgotten = 4096;  // latents
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // One model's statistics with its groups numbered 0 ... groups - 1 in common with the other models.
@@ -281,7 +282,10 @@ LatentDiff diff_latents(const LatentStats& before, const std::vector<const Laten
       parallel_for(alive.size(), 256, [&](std::size_t begin, std::size_t end) {
         Scratch scratch;
         for (std::size_t i = begin; i < end; ++i) clusters.test(alive[i], diff, scratch);
-        clusters.forget(alive[begin], alive[end - 1] + 1);
+        // Now and then: giving pages back costs more than many small tests.
+        const std::size_t first = begin / kForgotten * kForgotten;
+        if (end == alive.size() || first < end / kForgotten * kForgotten)
+          clusters.forget(alive[first], alive[end - 1] + 1);
         const std::size_t now = done += end - begin;
         if (options.progress) options.progress(now, alive.size());
       });
