@@ -13,8 +13,9 @@
  * rewritten (beside and renamed) after each shard, so that it never names a shard that is not whole.
  *
  * Files that other programs wrote are read too: a folder of safetensors files without `index.json` (in the order of
- * their names, 2 before 10), one such file, or one .npy. They need `activations` only (or one 2-D tensor of floating point numbers under any name); integers may be of
- * 32 or 64 bits; without `offsets` every row is a sequence of its own. `model` and `hook` are taken from the metadata.
+ * their names, 2 before 10), one such file, or one .npy. They need `activations` only (or one 2-D tensor of floating
+ * point numbers under any name); integers may be of 32 or 64 bits; without `offsets` every row is a sequence of its own.
+ * `model` and `hook` are taken from the metadata.
  */
 import { z } from 'zod'
 

@@ -41,9 +41,9 @@ const TOKENS = ['all', 'assistant', 'prompt', 'last-prompt'] as const
 
 const ACTIVATIONS = `
 Activations are a store that personascope wrote, a folder of safetensors files (in the order of their names, 2 before 10),
-one such file, or a .npy: a tensor
-'activations' [tokens, dModel] of F32, F16 or BF16, read in bounded memory. Beside it may stand 'tokens', 'offsets'
-(where sequences begin), 'prompts' and 'roles'; without 'offsets' every row is a prompt of its own.`
+one such file, or a .npy: a tensor 'activations' [tokens, dModel] of F32, F16 or BF16, read in bounded memory. Beside it
+may stand 'tokens', 'offsets' (where sequences begin), 'prompts' and 'roles'; without 'offsets' every row is a prompt of
+its own.`
 
 const CROSSCODER = `
 A crosscoder compares the models that it reads by itself: without --base and --tuned, its latents are ranked by the

@@ -81,10 +81,13 @@ export async function collectStats(
     requireRows(store, select, stats.rows)
     if (checkpoint !== undefined) await save(checkpoint, { signal })
   } catch (error) {
-    // Stopped by the user, nothing that was done is lost.
-    const stopped = signal?.aborted === true && checkpoint !== undefined && stats.rows > 0
-    if (stopped) await save(checkpoint, {}).catch(() => undefined)
     await writing.catch(() => undefined)
+    // Stopped by the user, nothing that was done is lost; what was being written was stopped too.
+    if (signal?.aborted === true && checkpoint !== undefined && stats.rows > 0) {
+      writing = Promise.resolve()
+      await save(checkpoint, {}).catch(() => undefined)
+      await writing.catch(() => undefined)
+    }
     throw error
   }
   await writing

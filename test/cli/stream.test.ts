@@ -291,7 +291,7 @@ describe('stats', () => {
     await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
     const { extra, stats } = await LatentStats.loadWithExtra(checkpoint.file)
     expect(Number(extra['rowsRead'])).toBe(stats.rows)
-    expect(stats.rows).toBeGreaterThan(0)
+    expect(stats.rows).toBeGreaterThanOrEqual(200) // though a checkpoint was being written, and was stopped too
     const resumed = await collectStats(sae, store, { ...wanted, checkpoint, batchSize: 64 })
     await whole.save(at('whole.safetensors'))
     await resumed.save(at('resumed.safetensors'))
