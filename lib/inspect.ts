@@ -72,7 +72,7 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
       () => true,
       () => false,
     )
-    return isStore ? inspectStore(path, options) : inspectFolder(path, options)
+    return isStore ? inspectStore(await ActivationStore.open(path), options) : inspectFolder(path, options)
   }
   const file = await TensorFile.open(path, options)
   const names = new Set(file.tensors.keys())
@@ -80,11 +80,12 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
     if (file.scalars.get('format') === STATS_FORMAT) return inspectStatistics(path, options)
     if (names.has('indices') && names.has('values')) return inspectCodes(path, options)
   }
-  if (names.has('activations') || file.format === 'npy') return inspectStore(path, options)
+  if (names.has('activations') || file.format === 'npy')
+    return inspectStore(await ActivationStore.open(path), options)
   if (await holdsSae(path)) return inspectSae(path, options)
   const [only] = file.tensors.values()
   if (file.tensors.size === 1 && file.format === 'safetensors' && only!.shape.length === 2)
-    return inspectStore(path, options)
+    return inspectStore(await ActivationStore.open(path), options)
   const problems: string[] = []
   await file.verify(options).catch((error: unknown) => {
     throwIfAborted(options)
@@ -101,19 +102,16 @@ export async function inspectPath(path: string, options: TaskOptions = {}): Prom
 /** A folder without an index: an SAE, or activations that another program wrote. */
 async function inspectFolder(path: string, options: TaskOptions): Promise<Inspected> {
   if (await holdsSae(path)) return inspectSae(path, options)
-  const lack = await ActivationStore.open(path).then(
-    () => undefined,
-    (error: unknown) => toPersonascopeError(error).message,
-  )
-  if (lack === undefined) return inspectStore(path, options)
+  const store = await ActivationStore.open(path).catch((error: unknown) => toPersonascopeError(error))
+  if (store instanceof ActivationStore) return inspectStore(store, options)
   return inspectSae(path, options).catch((error: unknown) => {
     const { code, message, hint } = toPersonascopeError(error)
-    throw hint === undefined ? new PersonascopeError(code, `${message}; nor activations: ${lack}`) : error
+    if (hint !== undefined) throw error
+    throw new PersonascopeError(code, `${message}; nor activations: ${store.message}`)
   })
 }
 
-async function inspectStore(path: string, options: TaskOptions): Promise<InspectedActivations> {
-  const store = await ActivationStore.open(path)
+async function inspectStore(store: ActivationStore, options: TaskOptions): Promise<InspectedActivations> {
   const problems: string[] = []
   let done = 0
   try {

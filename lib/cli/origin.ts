@@ -24,23 +24,27 @@ export interface Named {
   origin: Origin
 }
 
+/** What is said where two differ, of one and of the first that says something. */
+const differences = {
+  sae: (_: Named, first: Named): [what: string, hint: string] => [
+    `latents of another SAE than those of ${first.name}`,
+    'collect the statistics of both with the same SAE',
+  ],
+  tokens: ({ origin }: Named, first: Named): [what: string, hint: string] => [
+    `found statistics of --tokens ${origin.tokens}, expected ${first.origin.tokens} as in ${first.name}`,
+    'collect the statistics of both over the same tokens',
+  ],
+} as const
+
 /** `ERR_INVALID_ARGUMENT` where two of them say different things. */
 export function requireSameOrigin(all: readonly Named[]): void {
-  const first = <Key extends keyof Origin>(key: Key): Named | undefined =>
-    all.find(({ origin }) => origin[key] !== undefined)
-  for (const { name, origin } of all) {
-    const [sae, tokens] = [first('sae'), first('tokens')]
-    if (origin.sae !== undefined && origin.sae !== sae!.origin.sae)
-      throw new PersonascopeError(
-        'ERR_INVALID_ARGUMENT',
-        `${name}: latents of another SAE than those of ${sae!.name}`,
-        { hint: 'collect the statistics of both with the same SAE' },
-      )
-    if (origin.tokens !== undefined && origin.tokens !== tokens!.origin.tokens)
-      throw new PersonascopeError(
-        'ERR_INVALID_ARGUMENT',
-        `${name}: found statistics of --tokens ${origin.tokens}, expected ${tokens!.origin.tokens} as in ${tokens!.name}`,
-        { hint: 'collect the statistics of both over the same tokens' },
-      )
-  }
+  const says = (['sae', 'tokens'] as const).map(
+    (key) => [key, all.find(({ origin }) => origin[key] !== undefined)] as const,
+  )
+  for (const one of all)
+    for (const [key, first] of says) {
+      if (first === undefined || (one.origin[key] ?? first.origin[key]) === first.origin[key]) continue
+      const [what, hint] = differences[key](one, first)
+      throw new PersonascopeError('ERR_INVALID_ARGUMENT', `${one.name}: ${what}`, { hint })
+    }
 }

@@ -60,12 +60,12 @@ export async function writeFileAtomic(path: string, contents: string | Uint8Arra
  */
 export async function removePartials(folder: string, of?: string): Promise<void> {
   const names = await readdir(folder).catch(() => [])
+  const [prefix, rest] = of === undefined ? ['.', /^/] : [`.${of}.`, /^[0-9a-f]{12}$/]
   const left = names.filter(
     (name) =>
-      name.startsWith('.') &&
+      name.startsWith(prefix) &&
       name.endsWith(suffix) &&
-      (of === undefined || /^[0-9a-f]{12}$/.test(name.slice(of.length + 2, -suffix.length))) &&
-      name.startsWith(`.${of ?? ''}`),
+      rest.test(name.slice(prefix.length, -suffix.length)),
   )
   await Promise.all(left.map((name) => rm(join(folder, name), { force: true, recursive: true })))
 }

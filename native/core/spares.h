@@ -39,8 +39,8 @@ class Spares {
 
  private:
   std::mutex mutex_;
-  std::vector<std::unique_ptr<T>>
-      spare_;  // the last one given back is taken first: it may still be in a cache
+  // The last one given back is taken first: it may still be in a cache.
+  std::vector<std::unique_ptr<T>> spare_;
 };
 
 }  // namespace personascope

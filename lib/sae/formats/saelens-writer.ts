@@ -2,7 +2,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PersonascopeError, toPersonascopeError } from '../../core/errors.js'
-import { throwIfAborted, type TaskOptions } from '../../core/task.js'
+import { runNative, throwIfAborted, type TaskOptions } from '../../core/task.js'
 import { writeJson } from '../../io/json.js'
 import { writeSafetensors, type TensorSource } from '../../io/safetensors.js'
 import { native } from '../../native.js'
@@ -152,16 +152,15 @@ async function codeScaleOf(
 ): Promise<Float32Array | undefined> {
   if (selectionScale !== 'decoder-norms') return selectionScale
   const norms = new Float32Array(latents)
+  const unused = new Float32Array(dOut)
   const step = Math.max(1, Math.floor(pieceValues / dOut))
   for (let begin = 0; begin < latents; begin += step) {
     throwIfAborted(options)
     const rows = weights.decoderRows(begin, Math.min(latents, begin + step))
-    for (let row = 0; row * dOut < rows.length; row++) {
-      let squares = 0
-      for (let i = row * dOut; i < (row + 1) * dOut; i++) squares += rows[i]! ** 2
-      norms[begin + row] = Math.sqrt(squares)
-    }
-    await new Promise(setImmediate) // large decoders must not hold up the event loop
+    const products = await runNative({ signal: options.signal }, 'rows', (job) =>
+      native.rowProducts(rows, dOut, unused, job),
+    )
+    norms.set(products.norms, begin)
   }
   return norms
 }

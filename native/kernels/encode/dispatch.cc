@@ -226,18 +226,34 @@ void load(const Plan& plan, Block& block, std::size_t number) {
 // Adds up the work of chunks that run side by side.
 struct Counter {
   std::atomic<std::uint64_t> screened{0}, rescored{0};
-  void add(const Chooser& chooser) {
-    screened += chooser.count.screened;
-    rescored += chooser.count.rescored;
+};
+
+// Scratch memory of one chunk, whose work is added to the counter in the end.
+class Worker {
+ public:
+  explicit Worker(Counter& counter) : counter_(counter), taken_(scratches()), scratch(*taken_) {
+    scratch.chooser.count = {};
   }
+  ~Worker() {
+    counter_.screened += scratch.chooser.count.screened;
+    counter_.rescored += scratch.chooser.count.rescored;
+  }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+ private:
+  Counter& counter_;
+  const Spares<Scratch>::Taken taken_;
+
+ public:
+  Scratch& scratch;
 };
 
 // Each thread takes whole blocks of tokens.
 void encode_by_tokens(const Plan& plan, std::size_t units, Counter& counter) {
   parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
-    const Spares<Scratch>::Taken taken(scratches());
-    Scratch& scratch = *taken;
-    scratch.chooser.count = {};
+    const Worker worker(counter);
+    Scratch& scratch = worker.scratch;
     for (std::size_t b = begin; b < end; ++b) {
       load(plan, scratch.block, b);
       screen_units(plan, scratch.block, 0, units, scratch, scratch.candidates);
@@ -245,7 +261,6 @@ void encode_by_tokens(const Plan& plan, std::size_t units, Counter& counter) {
       for (std::size_t t = 0; t < scratch.block.tokens; ++t)
         write(plan, scratch.block.first + t, scratch.candidates.done[t]);
     }
-    counter.add(scratch.chooser);
   });
 }
 
@@ -260,21 +275,18 @@ void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_ste
     for (std::size_t b = begin; b < end; ++b) load(plan, loaded[b], b);
   });
   parallel_for(found.size(), 1, [&](std::size_t begin, std::size_t end) {
-    const Spares<Scratch>::Taken taken(scratches());
-    Scratch& scratch = *taken;
-    scratch.chooser.count = {};
+    const Worker worker(counter);
+    Scratch& scratch = worker.scratch;
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t range = i % ranges;
       screen_units(plan, loaded[i / ranges], range * length, std::min(units, (range + 1) * length), scratch,
                    found[i]);
     }
-    counter.add(scratch.chooser);
   });
   constexpr std::size_t kTogether = 8;  // tokens
   parallel_for((plan.args.tokens + kTogether - 1) / kTogether, 1, [&](std::size_t begin, std::size_t end) {
-    const Spares<Scratch>::Taken taken(scratches());
-    Scratch& scratch = *taken;
-    scratch.chooser.count = {};
+    const Worker worker(counter);
+    Scratch& scratch = worker.scratch;
     Candidates& together = scratch.candidates;
     for (std::size_t chunk = begin; chunk < end; ++chunk) {
       std::size_t token = chunk * kTogether;
@@ -305,7 +317,6 @@ void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_ste
         token += count;
       }
     }
-    counter.add(scratch.chooser);
   });
 }
 
