@@ -13,6 +13,8 @@ interface StreamedStep {
   done: number
   total: number
   perSecond: number
+  /** When it was told, in ms. */
+  at: number
 }
 
 interface Run {
@@ -47,7 +49,10 @@ async function runDiff(
   let killed = false
   let error = ''
   for await (const line of createInterface({ input: child.stderr })) {
-    const said = JSON.parse(line) as StreamedStep & { event: string; message?: string }
+    const said = { at: performance.now(), ...JSON.parse(line) } as StreamedStep & {
+      event: string
+      message?: string
+    }
     if (said.event === 'error') error = said.message ?? line
     if (said.event !== 'progress') continue
     run.steps.set(said.step, said)
@@ -103,8 +108,10 @@ export async function diffBench(options: BenchOptions = {}): Promise<DiffResult>
         const run = await runDiff([...args, '-o', table('whole')])
         const after = await encodeSome()
         const encode = (before.tokens + after.tokens) / (before.seconds + after.seconds)
-        const rates = ['base', 'tuned'].map((step) => run.steps.get(step)!.perSecond)
-        const stream = 2 / (1 / rates[0]! + 1 / rates[1]!)
+        // From the first token of one model to the last of the other, with all that lies between.
+        const first = run.steps.get('base')!
+        const begun = first.at - (1000 * first.done) / first.perSecond
+        const stream = (2 * tokens) / ((run.steps.get('tuned')!.at - begun) / 1000)
         runs.push(run)
         encodes.push(encode)
         streams.push(stream)

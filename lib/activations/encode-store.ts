@@ -15,7 +15,7 @@ import type { TaskOptions } from '../core/task.js'
 import { removePartials } from '../io/atomic.js'
 import { readJson, writeJson } from '../io/json.js'
 import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
-import { fileDigest, tensorDigest } from '../io/tensor-digest.js'
+import { isIntact } from '../io/content-digest.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
 import { defaultBatchSize, requireFit, requireRows } from './fit.js'
@@ -150,8 +150,7 @@ async function readParts(folder: string, job: z.infer<typeof jobSchema>): Promis
   for (const name of names.filter((one) => one.startsWith('part-')).toSorted()) {
     const path = join(folder, name)
     const file = SafetensorsFile.open(path)
-    const { sha256, until } = file.metadata
-    if ((await fileDigest({ until: until ?? '' }, file)) !== sha256)
+    if (!(await isIntact(file)))
       throw new PersonascopeError(
         'ERR_FORMAT',
         `${path}: its SHA-256 is not the one that it was written with`,
@@ -161,7 +160,7 @@ async function readParts(folder: string, job: z.infer<typeof jobSchema>): Promis
       )
     parts.push({
       path,
-      until: Number(until),
+      until: Number(file.metadata['until']),
       rows: file.require('counts').shape[0] ?? 0,
       pairs: file.require('indices').shape[0] ?? 0,
     })
@@ -190,11 +189,13 @@ async function writePart(
     if (codes.every((one) => of(one) !== undefined))
       tensors.push({ name, dtype: 'F32', shape: [rows], data: () => codes.map((one) => of(one)!) })
   }
-  const texts = { until: String(until) }
-  const sha256 = await tensorDigest(texts, tensors, task)
   // The row after its last one names it: parts sort by it.
   const path = join(folder, `part-${String(until).padStart(15, '0')}.safetensors`)
-  await writeSafetensors(path, tensors, { ...task, metadata: { ...texts, sha256 } })
+  await writeSafetensors(path, tensors, {
+    ...task,
+    metadata: { until: String(until) },
+    digest: 'content',
+  })
   return { path, until, rows, pairs }
 }
 
@@ -241,10 +242,9 @@ async function joinParts(
   for (const [name] of inputTensors)
     if (parts.every((part) => open(part).tensors.has(name)))
       tensors.push({ name, dtype: 'F32', shape: [rows], data: concatenated(name) })
-  const texts = { format: CODES_FORMAT, version: VERSION, latents: String(sae.latents) }
+  const metadata = { format: CODES_FORMAT, version: VERSION, latents: String(sae.latents) }
   try {
-    const sha256 = await tensorDigest(texts, tensors, task)
-    await writeSafetensors(out, tensors, { ...task, metadata: { ...texts, sha256 } })
+    await writeSafetensors(out, tensors, { ...task, metadata, digest: 'content' })
   } catch (error) {
     throw toPersonascopeError(error, out)
   }

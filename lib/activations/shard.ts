@@ -1,8 +1,7 @@
 /** One file of activations with what is known of its rows; see format.ts. */
-import { createHash } from 'node:crypto'
-import { open } from 'node:fs/promises'
-import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
-import { throwIfAborted, type TaskOptions } from '../core/task.js'
+import { PersonascopeError } from '../core/errors.js'
+import type { TaskOptions } from '../core/task.js'
+import { fileSha256 } from '../io/blocks.js'
 import { SafetensorsFile } from '../io/safetensors.js'
 import type { NativeTensor } from '../native.js'
 import { INDEX_FILE, ROLES } from './format.js'
@@ -133,30 +132,11 @@ function bareShard(entry: ShardEntry, bare: NonNullable<ShardEntry['bare']>): Sh
 }
 
 /** Checks a shard against the SHA-256 of the index, off the memory that is mapped. */
-export async function verifyShard(entry: ShardEntry, options: TaskOptions): Promise<void> {
-  if (entry.sha256 === undefined) return
-  const hash = createHash('sha256')
-  try {
-    const file = await open(entry.path, 'r')
-    try {
-      // Into one block again and again: it stays in the cache.
-      const block = Buffer.alloc(1 << 20)
-      for (;;) {
-        throwIfAborted(options)
-        const { bytesRead } = await file.read(block, 0, block.byteLength)
-        if (bytesRead === 0) break
-        hash.update(block.subarray(0, bytesRead))
-      }
-    } finally {
-      await file.close()
-    }
-  } catch (error) {
-    throw toPersonascopeError(error, entry.path)
-  }
-  if (hash.digest('hex') !== entry.sha256)
-    throw new PersonascopeError('ERR_FORMAT', `${entry.path}: its SHA-256 is not the one in ${INDEX_FILE}`, {
-      hint: 'the file was changed or damaged; capture the activations again',
-    })
+export async function verifyShard({ path, sha256 }: ShardEntry, options: TaskOptions): Promise<void> {
+  if (sha256 === undefined || (await fileSha256(path, options)) === sha256) return
+  throw new PersonascopeError('ERR_FORMAT', `${path}: its SHA-256 is not the one in ${INDEX_FILE}`, {
+    hint: 'the file was changed or damaged; capture the activations again',
+  })
 }
 
 /** first, first + 1, …; a plain loop, as there may be millions. */

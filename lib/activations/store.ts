@@ -184,6 +184,12 @@ export class ActivationStore {
     }
   }
 
+  /** @internal Begins to check the first shard, which takes a while; what is wrong is told when it is read. */
+  checkAhead(options: TaskOptions = {}): void {
+    const [first] = this.#contents.shards
+    if (this.#verify && first !== undefined) this.#check(0, first, options).catch(() => undefined)
+  }
+
   /** The rows with these numbers, in this order. */
   read(rows: ArrayLike<number>, options: TaskOptions = {}): Promise<StoreBatch> {
     return this.#read(Float64Array.from(rows), new Float32Array(rows.length * this.dModel), false, options)

@@ -267,7 +267,11 @@ export class ActivationStoreWriter {
                     },
                   ]),
             ],
-            { metadata: { format: STORE_FORMAT, version: String(STORE_VERSION) }, signal: options.signal },
+            {
+              metadata: { format: STORE_FORMAT, version: String(STORE_VERSION) },
+              digest: 'file',
+              signal: options.signal,
+            },
           )
     this.#index = {
       ...this.#index,

@@ -1,7 +1,7 @@
 import { mkdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { callNative } from '../core/task.js'
-import { collectStats } from '../diffing/collect.js'
+import { beginCollectStats } from '../diffing/collect.js'
 import { rankByDecoderNorm } from '../diffing/crosscoder.js'
 import { diffLatents, type LatentChange } from '../diffing/diff.js'
 import { writeDiffTable } from '../diffing/diff-table.js'
@@ -38,9 +38,15 @@ export async function runDiffCommand(
   if (tuned === undefined) throw new UsageError('--tuned is missing', 'it names a model after')
   const progress = streamProgress(terminal, options.json === true)
   const work = `${options.out}.work`
+  const writing: Promise<unknown>[] = []
   const { diff, rows, decoderNorms } = await resumable(signal, async () => {
     if (!options.resume) await rm(work, { recursive: true, force: true })
-    const { stats, sae } = await allStats(options, [base, ...tuned], work, { terminal, progress, signal })
+    const { stats, sae } = await allStats(options, [base, ...tuned], work, {
+      terminal,
+      progress,
+      signal,
+      writing,
+    })
     const [before, ...after] = stats
     const found = await diffLatents(before!, after, {
       bootstrap: options.bootstrap,
@@ -66,6 +72,8 @@ export async function runDiffCommand(
     })
     return { diff: found, rows: written, decoderNorms: norms }
   })
+    // Statistics that are still being written are what the next run goes on with, if this one failed.
+    .finally(() => Promise.allSettled(writing))
     .finally(() => progress.close())
     .catch(async (error: unknown) => {
       await rmdir(work).catch(() => undefined) // where nothing was done yet there is nothing to go on with
@@ -86,12 +94,20 @@ export async function runDiffCommand(
   )
 }
 
+interface StatsTask {
+  terminal: Terminal
+  progress: StreamProgress
+  signal: AbortSignal
+  /** Gets what goes on after statistics were returned. */
+  writing: Promise<unknown>[]
+}
+
 /** Statistics of the base and of every tuned model: read, or collected from their activations; and the SAE, if given. */
 async function allStats(
   options: DiffCommandOptions,
   inputs: readonly string[],
   work: string,
-  { terminal, progress, signal }: { terminal: Terminal; progress: StreamProgress; signal: AbortSignal },
+  { terminal, progress, signal, writing }: StatsTask,
 ): Promise<{ stats: LatentStats[]; sae: Sae | undefined }> {
   const names = inputs.map((_, i) => (i === 0 ? 'base' : inputs.length === 2 ? 'tuned' : `tuned ${i}`))
   // Everything is opened before the first is encoded: what is wrong is said at once.
@@ -113,6 +129,8 @@ async function allStats(
           : await one.promptDigests({ signal }),
     })
   if (!options.anyPrompts) requireSamePrompts(known)
+  const stores = opened.filter((one) => one instanceof ActivationStore)
+  stores[0]?.checkAhead({ signal }) // while the SAE is loaded
   let loaded: LoadedSae | undefined =
     options.sae === undefined ? undefined : await loadSae(options, terminal, signal)
   if (loaded !== undefined && origins.length > 0) {
@@ -121,27 +139,42 @@ async function allStats(
     const origin = collects ? { sae, tokens } : { sae }
     requireSameOrigin([{ name: `--sae ${options.sae}`, origin }, ...origins])
   }
-  const stats: LatentStats[] = []
+  const stats: Promise<LatentStats>[] = []
   for (const [i, one] of opened.entries()) {
     if (one instanceof LatentStats) {
-      stats.push(one)
+      stats.push(Promise.resolve(one))
       continue
     }
     loaded ??= await loadSae(options, terminal, signal)
     await mkdir(work, { recursive: true }).catch(() => undefined) // writing the checkpoint tells what is wrong
     const file = join(work, `${i}.safetensors`)
-    const collected = await collectStats(loaded.sae, one, {
+    const next = stores[stores.indexOf(one) + 1]
+    next?.checkAhead({ signal })
+    const collected = await beginCollectStats(loaded.sae, one, {
       perGroup: true,
       select: options.tokens,
       checkpoint: { file, identity: JSON.stringify([loaded.identity, options.tokens]) },
       signal,
       onProgress: progress.step(names[i]!),
     })
-    // From its file, where the sums per prompt can stay: those of all models may be more than memory holds.
-    callNative(() => collected.native.release())
-    stats.push(await LatentStats.load(file, { signal }))
+    // The last ones are compared while they are written; the others are written while the next is encoded.
+    const kept = next === undefined ? Promise.resolve(collected.stats) : fromFile(file, collected, signal)
+    writing.push(collected.written, kept)
+    kept.catch(() => undefined) // told below
+    stats.push(kept)
   }
-  return { stats, sae: loaded?.sae }
+  return { stats: await Promise.all(stats), sae: loaded?.sae }
+}
+
+/** From their file, where the sums per prompt can stay: those of all models may be more than memory holds. */
+async function fromFile(
+  file: string,
+  { stats, written }: { stats: LatentStats; written: Promise<void> },
+  signal: AbortSignal,
+): Promise<LatentStats> {
+  await written
+  callNative(() => stats.native.release())
+  return LatentStats.load(file, { signal })
 }
 
 /** Statistics, if the file is one of ours. */

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
-import type { TaskOptions } from '../core/task.js'
+import { throwIfAborted, type TaskOptions } from '../core/task.js'
 import { defaultBatchSize, requireFit, requireRows } from '../activations/fit.js'
 import type { RowSelection } from '../activations/select.js'
 import type { ActivationStore } from '../activations/store.js'
@@ -37,6 +37,17 @@ export async function collectStats(
   store: ActivationStore,
   options: CollectOptions = {},
 ): Promise<LatentStats> {
+  const { stats, written } = await beginCollectStats(sae, store, options)
+  await written
+  return stats
+}
+
+/** @internal As `collectStats`; resolves once the statistics are whole, while the last checkpoint is still being written. */
+export async function beginCollectStats(
+  sae: Sae,
+  store: ActivationStore,
+  options: CollectOptions = {},
+): Promise<{ stats: LatentStats; written: Promise<void> }> {
   requireFit(sae, store)
   const { select = 'all', batchSize = defaultBatchSize(sae.dModel), checkpoint, signal, onProgress } = options
   const { examples, distinctGroups, exampleLatents, perGroup } = options
@@ -79,7 +90,7 @@ export async function collectStats(
     }
     firstRow = store.rows
     requireRows(store, select, stats.rows)
-    if (checkpoint !== undefined) await save(checkpoint, { signal })
+    throwIfAborted(options)
   } catch (error) {
     await writing.catch(() => undefined)
     // Stopped by the user, nothing that was done is lost; what was being written was stopped too.
@@ -90,9 +101,10 @@ export async function collectStats(
     }
     throw error
   }
-  await writing
+  // A stop comes too late for the last one: it is all that was done.
+  if (checkpoint !== undefined) await save(checkpoint, {})
   report()
-  return stats
+  return { stats, written: writing }
 }
 
 async function readCheckpoint(

@@ -6,7 +6,7 @@
  *   max                  F32 [n]
  *   exact.*                           the exact sums (native/kernels/latent_stats/latent_stats.h), groups and examples
  *
- * The metadata holds the options and a SHA-256 over the tensors; equal statistics give equal files.
+ * The metadata holds the options and a content digest (io/content-digest.ts); equal statistics give equal files.
  */
 import { stat } from 'node:fs/promises'
 import { z } from 'zod'
@@ -19,7 +19,7 @@ import {
   type TensorArray,
   type TensorSource,
 } from '../io/safetensors.js'
-import { fileDigest, tensorDigest } from '../io/tensor-digest.js'
+import { DIGEST_KEY, isIntact } from '../io/content-digest.js'
 import type {
   LatentStatsArrays,
   NativeLatentStatsState,
@@ -30,7 +30,7 @@ import { parseJson } from '../io/json.js'
 import type { LatentStatsOptions } from './latent-stats.js'
 
 export const STATS_FORMAT = 'personascope-latent-stats'
-const VERSION = '1'
+const VERSION = '2'
 
 const optionsSchema = z.strictObject({
   latents: z.int().min(1),
@@ -113,10 +113,10 @@ export async function writeStats(path: string, stats: SavedStats, task: TaskOpti
     distinctGroups: options.distinctGroups,
     perGroup: options.perGroup,
   })
-  const digest = await tensorDigest({ ...extra, options: settings }, tensors, task)
   await writeSafetensors(path, tensors, {
     ...task,
-    metadata: { ...extra, format: STATS_FORMAT, version: VERSION, options: settings, sha256: digest },
+    metadata: { ...extra, format: STATS_FORMAT, version: VERSION, options: settings },
+    digest: 'content',
   })
 }
 
@@ -144,7 +144,7 @@ export async function readStats(
   task: TaskOptions = {},
 ): Promise<SavedStats<RestoredLatentStatsState>> {
   const file = SafetensorsFile.open(path)
-  const { format, version, options: settings = '', sha256, ...extra } = file.metadata
+  const { format, version, options: settings = '', [DIGEST_KEY]: _, ...extra } = file.metadata
   if (format !== STATS_FORMAT || version !== VERSION)
     throw new PersonascopeError(
       'ERR_FORMAT',
@@ -158,7 +158,7 @@ export async function readStats(
     return [key, mapped.has(key) ? file.tensor(name) : file.view(name)] as const
   })
   const watched = file.tensors.has(exampleLatents) ? file.u32(exampleLatents) : undefined
-  if ((await fileDigest({ ...extra, options: settings }, file, task)) !== sha256)
+  if (!(await isIntact(file, task)))
     throw new PersonascopeError(
       'ERR_FORMAT',
       `${path}: its SHA-256 is not the one that it was written with`,

@@ -13,13 +13,16 @@ const suffix = '.partial'
 /** Appends bytes or text to the file being written. */
 export type WriteChunk = (chunk: string | Uint8Array) => Promise<void>
 
+/** Replaces bytes that were written, from a place in the file on. */
+export type RewriteBytes = (bytes: Uint8Array, position: number) => Promise<void>
+
 /**
  * Makes the file at `path` (and its folder) from what `body` writes; replaces an older file only once everything
  * is on the disk. Errors: those of `body`, and `ERR_IO` naming the path.
  */
 export async function writeAtomic<Result>(
   path: string,
-  body: (write: WriteChunk) => Promise<Result>,
+  body: (write: WriteChunk, rewrite: RewriteBytes) => Promise<Result>,
 ): Promise<Result> {
   const folder = dirname(path)
   const partial = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}${suffix}`)
@@ -27,13 +30,20 @@ export async function writeAtomic<Result>(
     await mkdir(folder, { recursive: true })
     const file = await open(partial, 'wx')
     try {
-      const result = await body(async (chunk) => {
-        const bytes = typeof chunk === 'string' ? Buffer.from(chunk, 'utf8') : chunk
+      const put = async (bytes: Uint8Array, position: number): Promise<void> => {
         for (let offset = 0; offset < bytes.byteLength;) {
-          const { bytesWritten } = await file.write(bytes, offset, bytes.byteLength - offset)
+          const left = bytes.byteLength - offset
+          const { bytesWritten } = await file.write(bytes, offset, left, position + offset)
           offset += bytesWritten
         }
-      })
+      }
+      let end = 0
+      const result = await body(async (chunk) => {
+        const bytes = typeof chunk === 'string' ? Buffer.from(chunk, 'utf8') : chunk
+        const position = end
+        end += bytes.byteLength
+        await put(bytes, position)
+      }, put)
       await file.sync()
       await file.close()
       await rename(partial, path)

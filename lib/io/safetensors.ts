@@ -1,10 +1,11 @@
 /** Reading and writing safetensors files (https://github.com/huggingface/safetensors). */
 import { createHash } from 'node:crypto'
-import { open } from 'node:fs/promises'
-import { PersonascopeError, requireArgument, toPersonascopeError } from '../core/errors.js'
+import { PersonascopeError, requireArgument } from '../core/errors.js'
 import { callNative, runNative, throwIfAborted, type TaskOptions } from '../core/task.js'
 import { native, type NativeSafetensorsFile, type NativeTensor } from '../native.js'
 import { writeAtomic } from './atomic.js'
+import { fileSha256, readBlocks } from './blocks.js'
+import { ContentDigest, DIGEST_KEY } from './content-digest.js'
 import { requireTensor } from './require-tensor.js'
 
 export type Dtype =
@@ -89,27 +90,11 @@ export class SafetensorsFile {
    * The tensor's values piece by piece, read past the mapping: they do not stay resident. A piece lasts until the next
    * one. Errors: `ERR_IO`, `ERR_FORMAT` where the file has become shorter.
    */
-  async *pieces(name: string): AsyncGenerator<TensorArray, void, undefined> {
+  async *pieces(name: string, options: TaskOptions = {}): AsyncGenerator<TensorArray, void, undefined> {
     const { dtype, begin, byteLength } = this.require(name)
-    const block = Buffer.from(new ArrayBuffer(Math.min(hashBlock, byteLength)))
-    const file = await open(this.path, 'r').catch((error: unknown) => {
-      throw toPersonascopeError(error, this.path)
-    })
-    try {
-      for (let read = 0; read < byteLength;) {
-        const length = Math.min(block.byteLength, byteLength - read)
-        for (let filled = 0; filled < length;) {
-          const { bytesRead } = await file.read(block, filled, length - filled, begin + read + filled)
-          if (bytesRead === 0)
-            throw new PersonascopeError('ERR_FORMAT', `${this.path}: it ends within tensor '${name}'`)
-          filled += bytesRead
-        }
-        yield new arrayOf[dtype](block.buffer, 0, length / dtypeBytes[dtype])
-        read += length
-      }
-    } finally {
-      await file.close()
-    }
+    const end = begin + byteLength
+    for await (const block of readBlocks(this.path, { begin, end, signal: options.signal }))
+      yield new arrayOf[dtype](block.buffer, 0, block.byteLength / dtypeBytes[dtype])
   }
 
   /** The tensor as fp32: zero-copy if it is F32, else converted from F16, BF16 (exactly) or F64 (rounded). */
@@ -136,15 +121,8 @@ export class SafetensorsFile {
   }
 
   /** SHA-256 of the whole file, hexadecimal. */
-  async sha256(options?: TaskOptions): Promise<string> {
-    const bytes = callNative(() => this.#file.bytes())
-    const hash = createHash('sha256')
-    for (let offset = 0; offset < bytes.byteLength; offset += hashBlock) {
-      throwIfAborted(options)
-      hash.update(bytes.subarray(offset, offset + hashBlock))
-      await new Promise(setImmediate) // large files must not hold up the event loop
-    }
-    return hash.digest('hex')
+  sha256(options?: TaskOptions): Promise<string> {
+    return fileSha256(this.path, options)
   }
 
   #typed(name: string, dtype: Dtype, shape: readonly number[] | undefined): TensorArray {
@@ -157,8 +135,6 @@ export class SafetensorsFile {
     return this.view(name)
   }
 }
-
-const hashBlock = 1 << 22
 
 /** A tensor to be written. */
 export interface TensorSource {
@@ -206,11 +182,20 @@ export const arrayOf = {
   BOOL: Uint8Array,
 } as const
 
+export interface WriteSafetensorsOptions extends TaskOptions {
+  metadata?: Readonly<Record<string, string>>
+  /** Also compute a SHA-256: of the file, or of its content, which is kept as `sha256` in its metadata. Default: none. */
+  digest?: 'file' | 'content'
+}
+
 export interface WrittenFile {
   bytes: number
-  /** SHA-256 of the file, hexadecimal. */
-  sha256: string
+  /** The digest asked for, hexadecimal. */
+  sha256: string | undefined
 }
+
+// Bytes written at once: progress is told, and a stop heard, between them.
+const writeBytes = 1 << 22
 
 /**
  * Writes a safetensors file, beside and renamed. Tensors are laid out by falling element size, then in the order
@@ -218,27 +203,38 @@ export interface WrittenFile {
  *
  * Errors: `ERR_INVALID_ARGUMENT` for a wrong number or type of values, `ERR_IO`; nothing is left behind.
  */
+export function writeSafetensors(
+  path: string,
+  tensors: readonly TensorSource[],
+  options: WriteSafetensorsOptions & { digest: 'file' | 'content' },
+): Promise<WrittenFile & { sha256: string }>
+export function writeSafetensors(
+  path: string,
+  tensors: readonly TensorSource[],
+  options?: WriteSafetensorsOptions,
+): Promise<WrittenFile>
 export async function writeSafetensors(
   path: string,
   tensors: readonly TensorSource[],
-  options: TaskOptions & { metadata?: Readonly<Record<string, string>> } = {},
+  options: WriteSafetensorsOptions = {},
 ): Promise<WrittenFile> {
+  const { metadata } = options
   const ordered = tensors.toSorted((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
-  const header = headerBytes(path, ordered, options.metadata)
+  const content = options.digest === 'content' ? new ContentDigest(metadata ?? {}) : undefined
+  const whole = options.digest === 'file' ? createHash('sha256') : undefined
+  // The digest is known at the end; until then the header has zeros in its place.
+  const header = (digest: string): Uint8Array =>
+    headerBytes(path, ordered, content === undefined ? metadata : { ...metadata, [DIGEST_KEY]: digest })
   const total = ordered.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0)
-  const hash = createHash('sha256')
-  return writeAtomic(path, async (write) => {
-    let bytes = 0
-    const put = async (chunk: Uint8Array): Promise<void> => {
-      throwIfAborted(options)
-      hash.update(chunk)
-      await write(chunk)
-      bytes += chunk.byteLength
-    }
-    await put(header)
+  return writeAtomic(path, async (write, rewrite) => {
+    const begin = header('0'.repeat(64))
+    whole?.update(begin)
+    await write(begin)
+    let done = 0
     for (const tensor of ordered) {
       let written = 0
       const expected = byteLengthOf(tensor)
+      content?.tensor(tensor)
       for await (const piece of typeof tensor.data === 'function' ? tensor.data() : [tensor.data]) {
         requireArgument(
           piece[Symbol.toStringTag] === arrayOf[tensor.dtype].name,
@@ -249,10 +245,15 @@ export async function writeSafetensors(
           written <= expected,
           `${path}: tensor '${tensor.name}': found more than the ${expected} bytes of shape [${tensor.shape.join(', ')}]`,
         )
-        for (let offset = 0; offset < piece.byteLength; offset += hashBlock) {
-          const length = Math.min(hashBlock, piece.byteLength - offset)
-          await put(new Uint8Array(piece.buffer, piece.byteOffset + offset, length))
-          options.onProgress?.({ done: bytes - header.byteLength, total, unit: 'bytes' })
+        for (let offset = 0; offset < piece.byteLength; offset += writeBytes) {
+          throwIfAborted(options)
+          const length = Math.min(writeBytes, piece.byteLength - offset)
+          const chunk = new Uint8Array(piece.buffer, piece.byteOffset + offset, length)
+          content?.bytes(chunk)
+          whole?.update(chunk)
+          await write(chunk)
+          done += length
+          options.onProgress?.({ done, total, unit: 'bytes' })
         }
       }
       requireArgument(
@@ -260,7 +261,9 @@ export async function writeSafetensors(
         `${path}: tensor '${tensor.name}': found ${written} bytes, expected ${expected} for shape [${tensor.shape.join(', ')}]`,
       )
     }
-    return { bytes, sha256: hash.digest('hex') }
+    const sha256 = content?.end() ?? whole?.digest('hex')
+    if (content !== undefined) await rewrite(header(sha256!), 0)
+    return { bytes: begin.byteLength + total, sha256 }
   })
 }
 

@@ -7,14 +7,12 @@
  *   stages/<id>.partial/       a stage at work, with its checkpoints
  *   lock                       process id of the study that runs here now
  */
-import { createReadStream } from 'node:fs'
-import { createHash } from 'node:crypto'
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import { PersonascopeError, toPersonascopeError } from '../core/errors.js'
 import { removePartials, writeFileAtomic } from '../io/atomic.js'
+import { fileSha256 } from '../io/blocks.js'
 import { canonicalJson, sha256 } from './canonical.js'
 
 const RUN_FORMAT = 'personascope-run'
@@ -61,9 +59,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 async function fileChecksum(path: string): Promise<{ bytes: number; sha256: string }> {
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(path), hash)
-  return { bytes: (await stat(path)).size, sha256: hash.digest('hex') }
+  return { bytes: (await stat(path)).size, sha256: await fileSha256(path) }
 }
 
 /** Removes what a killed process left unfinished, at any depth. */

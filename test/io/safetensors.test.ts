@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { isIntact } from '../../lib/io/content-digest.js'
 import { SafetensorsFile, writeSafetensors, type TensorSource } from '../../lib/io/safetensors.js'
 import { temporaryFolder } from './temporary-folder.js'
 
@@ -32,7 +33,10 @@ describe('writing and reading', () => {
         },
       },
     ]
-    const written = await writeSafetensors(path, tensors, { metadata: { format: 'pt', __proto: 'x' } })
+    const written = await writeSafetensors(path, tensors, {
+      metadata: { format: 'pt', __proto: 'x' },
+      digest: 'file',
+    })
     const bytes = await readFile(path)
     expect(written.bytes).toBe(bytes.byteLength)
     expect(written.sha256).toBe(createHash('sha256').update(bytes).digest('hex'))
@@ -48,6 +52,44 @@ describe('writing and reading', () => {
     expect(await readdir(join(folder, 'deep'))).toEqual(['x.safetensors'])
     await writeSafetensors(join(folder, 'again'), tensors, { metadata: { format: 'pt', __proto: 'x' } })
     expect((await readFile(join(folder, 'again'))).equals(bytes)).toBe(true)
+  })
+
+  it('keeps a digest of its content, in one pass, and knows when the content is another', async () => {
+    const path = join(await temporaryFolder(), 'x.safetensors')
+    const tensors: TensorSource[] = [
+      { name: 'b', dtype: 'U8', shape: [3], data: Uint8Array.of(1, 2, 3) },
+      { name: 'a', dtype: 'F32', shape: [2, 1], data: () => [Float32Array.of(1.5), Float32Array.of(-2)] },
+    ]
+    const { sha256 } = await writeSafetensors(path, tensors, {
+      metadata: { z: '1', k: 'é' },
+      digest: 'content',
+    })
+    const said = createHash('sha256')
+      .update('[["k","é"],["z","1"]]')
+      .update('["a","F32",[2,1]]')
+      .update(Float32Array.of(1.5, -2))
+      .update('["b","U8",[3]]')
+      .update(Uint8Array.of(1, 2, 3))
+    expect(sha256).toBe(said.digest('hex'))
+    const whole = await readFile(path)
+    const file = SafetensorsFile.open(path)
+    expect(file.metadata).toEqual({ z: '1', k: 'é', sha256 })
+    expect(await isIntact(file)).toBe(true)
+    const changes = [
+      ['"z":"1"', '"z":"2"'],
+      ['"shape":[2,1]', '"shape":[1,2]'],
+      ['"b":', '"c":'],
+      ['\x01\x02\x03', '\x01\x02\x04'],
+      [`"sha256":"${sha256}"`, `"sha512":"${sha256}"`],
+    ] as const
+    const intact: boolean[] = []
+    for (const [from, to] of changes) {
+      const changed = Buffer.from(whole.toString('latin1').replace(from, to), 'latin1')
+      expect(changed.equals(whole)).toBe(false)
+      await writeFile(path, changed)
+      intact.push(await isIntact(SafetensorsFile.open(path)))
+    }
+    expect(intact).toEqual(changes.map(() => false))
   })
 
   it('converts to fp32, aligned or not, and keeps a view alive after the file object is gone', async () => {

@@ -1,10 +1,14 @@
 // The driver of encoding: blocks of tokens that fit the cache stream over the latents; candidates are chosen
-// per token (candidates.h). Tokens are shared out to threads, and latents too where tokens are few.
+// per token (candidates.h). Tokens are shared out to threads; latents too where tokens are few, and in the
+// last blocks.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "native/core/check_finite.h"
@@ -15,6 +19,7 @@
 #include "native/kernels/encode/candidates.h"
 #include "native/kernels/encode/int8_copy.h"
 #include "native/kernels/encode/int8_variants.h"
+#include "native/kernels/encode/shared_block.h"
 #include "native/kernels/encode/variants.h"
 
 namespace personascope {
@@ -68,6 +73,8 @@ struct Plan {
   std::size_t padded = 0;
   std::size_t k = 0;      // codes a list: k, 1 for groupmax, 0 for rules without a bound
   std::size_t group = 0;  // latents of a group; all of them but for groupmax
+  // What threads share out: latents, or groups of groupmax; how many at the least, and the latents of one.
+  std::size_t units = 0, unit_step = 1, unit_latents = 1;
   std::uint32_t capacity = 0;
   float threshold = 0;  // where lists begin
   std::size_t block_tokens = 0, blocks = 0;
@@ -140,9 +147,21 @@ void point_at_weights(const Plan& plan, Scratch& scratch, ScreenArgs& args) {
   args.weights_stride = plan.padded * sizeof(float);
 }
 
-// Screens latents [begin, end) for the whole block.
-void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std::size_t end,
-                    Scratch& scratch, Candidates& candidates) {
+// Where a thread gets its units from: all of a range.
+class Whole {
+ public:
+  explicit Whole(Range range) : range_(range) {}
+  Range next() { return std::exchange(range_, {}); }
+  void exchange(Candidates&, std::size_t&) {}
+
+ private:
+  Range range_;
+};
+
+// Screens the latents that `source` gives for the whole block.
+template <class Source>
+void screen_latents(const Plan& plan, const Block& block, Source& source, Scratch& scratch,
+                    Candidates& candidates) {
   Compaction compaction{&scratch.chooser, &candidates, 0};
   const std::size_t step = plan.screening.step, group = block.group;
   ScreenArgs args;
@@ -159,48 +178,56 @@ void screen_latents(const Plan& plan, const Block& block, std::size_t begin, std
   // Between two looks at the abort flag: a few milliseconds of products.
   const std::size_t look = std::max<std::size_t>(1, 400'000'000 / (step * block.tokens * plan.padded + 1));
   // Exact values of what is likeliest so far keep many latents out of the lists from then on.
-  std::size_t sharpened = kFirstSharpening, steps = 0;
-  for (std::size_t latent = begin; latent < end; latent = args.end, ++steps) {
-    if (args.screen->precision != Precision::fp32 && latent - begin >= sharpened * plan.k) {
-      scratch.chooser.sharpen(candidates, 0, block.tokens);
-      sharpened *= kNextSharpening;
-    }
-    if (plan.args.check && steps % look == 0) plan.args.check();
-    args.begin = latent;
-    args.end = std::min(end, latent / step * step + step);
-    point_at_weights(plan, scratch, args);
-    const char* wanted = args.wanted;
-    for (std::size_t p = 0; p < block.panels; ++p) {
-      compaction.first = p * group;
-      args.tokens = std::min(group, block.tokens - p * group);
-      args.panel = block.panel(p);
-      args.wanted = wanted + p * args.wanted_bytes;
-      args.token_scale = block.scale.data() + p * group;
-      args.norm = block.norm.data() + p * group;
-      args.error = block.error.data() + p * group;
-      args.thresholds = candidates.thresholds.data() + p * group;
-      args.lists = candidates.lists.data() + p * group;
-      plan.screening.screen(args);
+  const bool sharpens = args.screen->precision != Precision::fp32 && plan.k > 0;
+  std::size_t sharpened = kFirstSharpening * plan.k, seen = 0, steps = 0;
+  for (Range range = source.next(); !range.empty(); range = source.next()) {
+    source.exchange(candidates, seen);
+    for (std::size_t latent = range.begin; latent < range.end; latent = args.end, ++steps) {
+      if (sharpens && seen >= sharpened) {
+        scratch.chooser.sharpen(candidates, 0, block.tokens);
+        while (seen >= sharpened) sharpened *= kNextSharpening;
+      }
+      if (plan.args.check && steps % look == 0) plan.args.check();
+      args.begin = latent;
+      args.end = std::min(range.end, latent / step * step + step);
+      seen += args.end - args.begin;
+      point_at_weights(plan, scratch, args);
+      const char* wanted = args.wanted;
+      for (std::size_t p = 0; p < block.panels; ++p) {
+        compaction.first = p * group;
+        args.tokens = std::min(group, block.tokens - p * group);
+        args.panel = block.panel(p);
+        args.wanted = wanted + p * args.wanted_bytes;
+        args.token_scale = block.scale.data() + p * group;
+        args.norm = block.norm.data() + p * group;
+        args.error = block.error.data() + p * group;
+        args.thresholds = candidates.thresholds.data() + p * group;
+        args.lists = candidates.lists.data() + p * group;
+        plan.screening.screen(args);
+      }
     }
   }
 }
 
-// Screens units [begin, end) of the plan (latents, or whole groups of groupmax) for the block; what is
-// certain then lies in candidates.done, the rest in its lists.
-void screen_units(const Plan& plan, const Block& block, std::size_t begin, std::size_t end, Scratch& scratch,
+// Screens the units that `source` gives (latents, or whole groups of groupmax) for the block; what is certain
+// then lies in candidates.done, the rest in its lists.
+template <class Source>
+void screen_units(const Plan& plan, const Block& block, Source source, Scratch& scratch,
                   Candidates& candidates) {
   Chooser& chooser = scratch.chooser;
   chooser.use(plan.encoder, plan.kernels, block.rows.data(), plan.padded, plan.k);
   candidates.reset(block.tokens, block.panels * block.group, plan.capacity, plan.threshold);
   if (plan.encoder.selection.rule != SelectionRule::groupmax) {
-    screen_latents(plan, block, begin, end, scratch, candidates);
+    screen_latents(plan, block, source, scratch, candidates);
     return;
   }
-  for (std::size_t unit = begin; unit < end; ++unit) {
-    candidates.restart(block.tokens, plan.threshold);
-    screen_latents(plan, block, unit * plan.group, (unit + 1) * plan.group, scratch, candidates);
-    chooser.resolve(candidates, 0, block.tokens);
-  }
+  for (Range range = source.next(); !range.empty(); range = source.next())
+    for (std::size_t unit = range.begin; unit < range.end; ++unit) {
+      candidates.restart(block.tokens, plan.threshold);
+      Whole latents({unit * plan.group, (unit + 1) * plan.group});
+      screen_latents(plan, block, latents, scratch, candidates);
+      chooser.resolve(candidates, 0, block.tokens);
+    }
 }
 
 void write(const Plan& plan, std::size_t token, std::vector<Code>& codes) {
@@ -225,7 +252,7 @@ void load(const Plan& plan, Block& block, std::size_t number) {
 
 // Adds up the work of chunks that run side by side.
 struct Counter {
-  std::atomic<std::uint64_t> screened{0}, rescored{0};
+  std::atomic<std::uint64_t> screened{0}, rescored{0}, shared{0};
 };
 
 // Scratch memory of one chunk, whose work is added to the counter in the end.
@@ -249,26 +276,131 @@ class Worker {
   Scratch& scratch;
 };
 
-// Each thread takes whole blocks of tokens.
-void encode_by_tokens(const Plan& plan, std::size_t units, Counter& counter) {
-  parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
-    const Worker worker(counter);
-    Scratch& scratch = worker.scratch;
-    for (std::size_t b = begin; b < end; ++b) {
-      load(plan, scratch.block, b);
-      screen_units(plan, scratch.block, 0, units, scratch, scratch.candidates);
-      scratch.chooser.resolve(scratch.candidates, 0, scratch.block.tokens);
-      for (std::size_t t = 0; t < scratch.block.tokens; ++t)
-        write(plan, scratch.block.first + t, scratch.candidates.done[t]);
+using Shared = SharedBlock<Worker>;
+
+// The thread whose block it is. Until it ends the block stays; ending waits for helpers.
+class Owner {
+ public:
+  explicit Owner(Shared& shared) : shared_(shared) { shared_.load(); }
+  ~Owner() { shared_.close(); }
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+
+  struct Source {
+    Shared* shared;
+    Range next() { return shared->take_front(); }
+    void exchange(Candidates& candidates, std::size_t& seen) { shared->publish(candidates, seen); }
+  };
+  Source open(const Plan& plan, const Block& block) {
+    const std::size_t unit = plan.unit_latents * block.tokens * plan.padded;
+    const std::size_t claim = round_up(plan.args.share / std::max<std::size_t>(1, unit) + 1, plan.unit_step);
+    shared_.open(block, plan.units, claim, plan.unit_step);
+    return {&shared_};
+  }
+  std::vector<std::unique_ptr<Worker>> close() { return shared_.close(); }
+
+ private:
+  Shared& shared_;
+};
+
+// Adds what a helper found to the block's own candidates.
+void add(Candidates& found, Scratch& scratch, std::size_t tokens) {
+  Candidates& own = scratch.candidates;
+  for (std::size_t t = 0; t < tokens; ++t) {
+    own.done[t].insert(own.done[t].end(), found.done[t].begin(), found.done[t].end());
+    own.thresholds[t] = std::max(own.thresholds[t], found.thresholds[t]);
+    const CandidateList& from = found.lists[t];
+    for (std::uint32_t i = 0; i < from.count; ++i) {
+      if (!(from.upper[i] >= own.thresholds[t])) continue;
+      CandidateList& to = own.lists[t];
+      if (to.count == own.capacity) scratch.chooser.compact(own, t);
+      to.upper[to.count] = from.upper[i];
+      to.lower[to.count] = from.lower[i];
+      to.value[to.count] = from.value[i];
+      to.index[to.count++] = from.index[i];
     }
-  });
+  }
+}
+
+void encode_block(const Plan& plan, std::size_t number, Shared& shared, Counter& counter) {
+  const Worker worker(counter);
+  Scratch& scratch = worker.scratch;
+  Block& block = scratch.block;
+  Owner owner(shared);
+  load(plan, block, number);
+  screen_units(plan, block, owner.open(plan, block), scratch, scratch.candidates);
+  for (const std::unique_ptr<Worker>& helper : owner.close())
+    add(helper->scratch.candidates, scratch, block.tokens);
+  scratch.chooser.resolve(scratch.candidates, 0, block.tokens);
+  for (std::size_t t = 0; t < block.tokens; ++t) write(plan, block.first + t, scratch.candidates.done[t]);
+}
+
+// Screens what is left of another thread's block.
+void help(const Plan& plan, Shared& shared, Counter& counter) {
+  const Block* block = shared.enter();
+  if (!block) return;
+  struct Source {
+    Shared* shared;
+    Counter* counter;
+    Range next() {
+      const Range range = shared->take_back();
+      counter->shared += range.end - range.begin;
+      return range;
+    }
+    void exchange(Candidates& candidates, std::size_t& seen) { shared->learn(candidates, seen); }
+  };
+  std::unique_ptr<Worker> worker;
+  try {
+    worker = std::make_unique<Worker>(counter);
+    screen_units(plan, *block, Source{&shared, &counter}, worker->scratch, worker->scratch.candidates);
+  } catch (...) {
+    shared.leave(nullptr);
+    throw;
+  }
+  shared.leave(std::move(worker));
+}
+
+// Until every block is about to be finished.
+void help_others(const Plan& plan, std::vector<Shared>& blocks, Counter& counter) {
+  for (;;) {
+    Shared* most = nullptr;
+    std::size_t left = 0;
+    bool wait = false;
+    for (Shared& one : blocks) {
+      wait |= one.loading();
+      if (one.left() <= left) continue;
+      left = one.left();
+      most = &one;
+    }
+    if (most)
+      help(plan, *most, counter);
+    else if (wait)
+      std::this_thread::yield();
+    else
+      return;
+  }
+}
+
+// Each thread takes whole blocks of tokens, and helps others when there are no more.
+void encode_by_tokens(const Plan& plan, Counter& counter) {
+  std::vector<Shared> blocks(plan.blocks);
+  std::atomic<std::size_t> next{0};
+  const auto work = [&](std::size_t, std::size_t) {
+    try {
+      for (std::size_t b = next++; b < plan.blocks; b = next++) encode_block(plan, b, blocks[b], counter);
+      help_others(plan, blocks, counter);
+    } catch (...) {
+      next = plan.blocks;
+      throw;
+    }
+  };
+  parallel_for(std::min(plan.blocks, static_cast<std::size_t>(thread_count())), 1, work);
 }
 
 // Few tokens: each thread takes ranges of units, and a token's candidates are then put together.
-void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_step, std::size_t ranges,
-                       Counter& counter) {
-  const std::size_t length = round_up((units + ranges - 1) / ranges, unit_step);
-  ranges = (units + length - 1) / length;
+void encode_by_latents(const Plan& plan, std::size_t ranges, Counter& counter) {
+  const std::size_t length = round_up((plan.units + ranges - 1) / ranges, plan.unit_step);
+  ranges = (plan.units + length - 1) / length;
   std::vector<Block> loaded(plan.blocks);
   std::vector<Candidates> found(plan.blocks * ranges);
   parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
@@ -279,8 +411,8 @@ void encode_by_latents(const Plan& plan, std::size_t units, std::size_t unit_ste
     Scratch& scratch = worker.scratch;
     for (std::size_t i = begin; i < end; ++i) {
       const std::size_t range = i % ranges;
-      screen_units(plan, loaded[i / ranges], range * length, std::min(units, (range + 1) * length), scratch,
-                   found[i]);
+      const Whole units({range * length, std::min(plan.units, (range + 1) * length)});
+      screen_units(plan, loaded[i / ranges], units, scratch, found[i]);
     }
   });
   constexpr std::size_t kTogether = 8;  // tokens
@@ -377,20 +509,23 @@ void encode(const EncodeArgs& given) {
   if (args.screen->precision != Precision::fp32)
     room = std::clamp(kListBytes / (plan.block_tokens * 16), 8 * plan.k + 512, 32 * plan.k + 512);
   plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
-  const std::size_t units = groups ? args.k : encoder.latents;
+  plan.units = groups ? args.k : encoder.latents;
+  plan.unit_step = groups ? 1 : screening.step;
+  plan.unit_latents = groups ? plan.group : 1;
   const std::size_t ranges =
       plan.blocks >= 2 * threads || threads == 1
           ? 1
-          : std::min(units, std::clamp<std::size_t>(encoder.latents / kLeastRange, 1,
-                                                    (2 * threads + plan.blocks - 1) / plan.blocks));
+          : std::min(plan.units, std::clamp<std::size_t>(encoder.latents / kLeastRange, 1,
+                                                         (2 * threads + plan.blocks - 1) / plan.blocks));
   Counter counter;
   if (ranges == 1)
-    encode_by_tokens(plan, units, counter);
+    encode_by_tokens(plan, counter);
   else
-    encode_by_latents(plan, units, groups ? 1 : screening.step, ranges, counter);
+    encode_by_latents(plan, ranges, counter);
   if (args.count) {
     args.count->screened += counter.screened;
     args.count->rescored += counter.rescored;
+    args.count->shared += counter.shared;
   }
 }
 

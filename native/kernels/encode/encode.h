@@ -59,10 +59,14 @@ struct Code {
   std::uint32_t latent = 0;
 };
 
-// How much work exactness took.
+// How much work exactness took. With more than one thread it depends on which of them was there first; the
+// codes never do.
 struct EncodeCount {
   std::uint64_t screened = 0;  // latents that passed the screen's threshold of the moment
   std::uint64_t rescored = 0;  // canonical products
+  // Units (latents, or groups of groupmax) of blocks that were screened by threads which had finished their
+  // own.
+  std::uint64_t shared = 0;
 };
 
 struct EncodeArgs {
@@ -79,6 +83,8 @@ struct EncodeArgs {
   std::vector<Code>* codes = nullptr;
   std::size_t first_token = 0;  // number of token 0 in messages
   EncodeCount* count = nullptr;
+  // Products that a thread takes of a block at once, so that others can help it: a millisecond or so.
+  std::size_t share = std::size_t{1} << 28;
   std::function<void()> check;  // called from any thread between pieces of work; may throw to abort
 };
 

@@ -14,7 +14,7 @@ namespace personascope {
 
 namespace {
 
-constexpr std::size_t kLeast = std::size_t{1} << 22;  // codes gathered before they are sorted in
+constexpr std::size_t kLeast = std::size_t{1} << 23;  // codes gathered before they are sorted in
 constexpr std::size_t kChunk = 8192;                  // latents
 
 // Takes the leading 24 bits off the number, or as many of them as fp32 can say; 0 when nothing is left.
@@ -52,16 +52,20 @@ float leading_part(double value) {
 
 }  // namespace
 
-// The new columns of a chunk.
+// Makes the new columns of a chunk.
 struct GroupSums::Builder {
-  std::vector<std::uint64_t> begin;
-  PagedVector<std::uint32_t> groups;
-  PagedVector<float> parts;
+  std::vector<std::uint64_t>& begin;
+  PagedVector<std::uint32_t>& groups;
+  PagedVector<float>& parts;
 
-  void clear() {
+  // About `expected` parts will come.
+  void clear(std::uint64_t expected) {
     begin.assign(1, 0);
     groups.clear();
     parts.clear();
+    // Pages that are never touched cost nothing.
+    if (groups.capacity() < expected) groups.reserve(2 * expected);
+    if (parts.capacity() < expected) parts.reserve(2 * expected);
   }
 
   // Appends parts as they are.
@@ -120,48 +124,56 @@ void GroupSums::tidy() {
   const std::size_t most = std::max(kLeast, settled_ / 8);
   if (added_.size() > most) sort_in();
   // A vector that grows by itself takes up to three times as much for a while.
-  if (added_.empty() && settled_ > 0) added_.reserve(most + most / 8);
+  if (added_.size() > kLeast / 64 || settled_ > 0) added_.reserve(most + most / 8);
 }
 
 void GroupSums::settle() {
   sort_in();
   PagedVector<Added>().swap(added_);
+  PagedVector<Run>().swap(runs_);
+  std::vector<Sorting>().swap(sorting_);
 }
 
 void GroupSums::sort_in() {
   if (added_.empty()) return;
   // Threads share the latents; each looks through all that was added.
   const std::size_t ranges = added_.size() < 32768 ? 1 : static_cast<std::size_t>(thread_count());
-  parallel_for(ranges, 1, [&](std::size_t begin, std::size_t end) {
-    settle_chunks(chunks_.size() * begin / ranges, chunks_.size() * end / ranges);
+  if (sorting_.size() < ranges) sorting_.resize(ranges);
+  parallel_for(ranges, 1, [&](std::size_t begin, std::size_t) {
+    settle_chunks(chunks_.size() * begin / ranges, chunks_.size() * (begin + 1) / ranges, sorting_[begin]);
   });
   added_.clear();
+  runs_.clear();
   settled_ = 0;
   for (const Chunk& chunk : chunks_) settled_ += chunk.parts.size();
 }
 
-void GroupSums::settle_chunks(std::size_t first, std::size_t last) {
+void GroupSums::settle_chunks(std::size_t first, std::size_t last, Sorting& sorting) {
   const std::size_t lowest = first * kChunk, count = std::min(latents_, last * kChunk) - lowest;
   // What was added, by latent, in the order in which it came.
-  std::vector<std::uint64_t> end_of(count + 1);
-  for (const Added& one : added_)
+  std::vector<std::uint64_t>& end_of = sorting.end_of;
+  end_of.assign(count + 1, 0);
+  each_added([&](std::uint32_t, const Added& one) {
     if (one.latent - lowest < count) ++end_of[one.latent - lowest + 1];
+  });
   for (std::size_t l = 0; l < count; ++l) end_of[l + 1] += end_of[l];
-  PagedVector<Part> sorted(end_of[count]);
-  for (const Added& one : added_)
-    if (one.latent - lowest < count) sorted[end_of[one.latent - lowest]++] = {one.group, one.value};
+  PagedVector<Part>& sorted = sorting.sorted;
+  if (sorted.size() < end_of[count]) sorted.resize(end_of[count]);
+  each_added([&](std::uint32_t group, const Added& one) {
+    if (one.latent - lowest < count) sorted[end_of[one.latent - lowest]++] = {group, one.value};
+  });
   // end_of[l] was the beginning of latent l, and is its end now.
 
   const auto by_group = [](const Part& a, const Part& b) { return a.group < b.group; };
   std::vector<Part> run;
-  Builder made;  // its memory serves all chunks
+  Builder made{sorting.begin, sorting.groups, sorting.parts};  // its memory serves all chunks
   std::uint64_t next = 0;
   for (std::size_t c = first; c < last; ++c) {
     Chunk& chunk = chunks_[c];
     const std::size_t own = chunk.begin.size() - 1, base = c * kChunk - lowest;
     const std::uint64_t added = end_of[base + own - 1] - next;
     if (added == 0) continue;
-    made.clear();
+    made.clear(chunk.parts.size() + added);
     for (std::size_t l = 0; l < own; ++l) {
       const std::uint64_t old = chunk.begin[l], old_end = chunk.begin[l + 1], end = end_of[base + l];
       Part* const fresh = sorted.data() + next;
@@ -197,7 +209,7 @@ void GroupSums::merge(const GroupSums& other) {
     chunk.parts.forget();
     tidy();
   }
-  for (const Added& one : PagedVector<Added>(other.added_)) added_.push_back(one);
+  other.each_added([&](std::uint32_t group, const Added& one) { add(one.latent, group, one.value); });
   settle();
 }
 
@@ -277,6 +289,7 @@ void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known)
   }
   settled_ = all.parts.size();
   added_.clear();
+  runs_.clear();
 }
 
 }  // namespace personascope

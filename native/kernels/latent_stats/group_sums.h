@@ -30,7 +30,10 @@ class GroupSums {
   explicit GroupSums(std::size_t latents);
   // A finite value > 0.
   void add(std::uint32_t latent, std::uint32_t group, float value) {
-    added_.push_back({latent, group, value});
+    if (runs_.empty() || runs_.back().group != group || runs_.back().count == 0xFFFFFFFFu)
+      runs_.push_back({group, 0});
+    ++runs_.back().count;
+    added_.push_back({latent, value});
   }
   // Sorts in what was added once it is much; keeps memory near eight to twelve bytes a pair.
   void tidy();
@@ -53,8 +56,12 @@ class GroupSums {
 
  private:
   struct Added {
-    std::uint32_t latent, group;
+    std::uint32_t latent;
     float value;
+  };
+  // Of what was added, so many in a row are of this group: a token's codes at the least.
+  struct Run {
+    std::uint32_t group, count;
   };
   struct Part {
     std::uint32_t group;
@@ -66,17 +73,37 @@ class GroupSums {
     Column<std::uint32_t> groups;
     Column<float> parts;
   };
+  // Where a thread sorts in.
+  struct Sorting {
+    std::vector<std::uint64_t> end_of;
+    PagedVector<Part> sorted;
+    // The new columns of a chunk.
+    std::vector<std::uint64_t> begin;
+    PagedVector<std::uint32_t> groups;
+    PagedVector<float> parts;
+  };
   struct Builder;
 
+  // Calls take(group, added) for everything added, in the order in which it came.
+  template <class Take>
+  void each_added(const Take& take) const {
+    const Added* one = added_.data();
+    for (const Run& run : runs_)
+      for (const Added* const end = one + run.count; one != end; ++one) take(run.group, *one);
+  }
   // Sorts in everything added; its memory stays.
   void sort_in();
   // Sorts in what was added to the latents of chunks [first, last).
-  void settle_chunks(std::size_t first, std::size_t last);
+  void settle_chunks(std::size_t first, std::size_t last, Sorting& sorting);
 
   std::size_t latents_;
   std::vector<Chunk> chunks_;
   std::size_t settled_ = 0;  // parts
   PagedVector<Added> added_;
+  PagedVector<Run> runs_;
+  // Kept from one time to the next: memory that comes fresh from the system costs more than what is done with
+  // it.
+  std::vector<Sorting> sorting_;
 };
 
 }  // namespace personascope

@@ -147,8 +147,10 @@ void LatentStats::add(const CodesView& codes, const std::uint32_t* groups, const
                    std::min(options_.latents, end * length));
     });
   if (options_.per_group) {
+    std::uint64_t* rows = nullptr;  // of the last group: rows of one mostly come together
     for (std::size_t t = 0; t < codes.tokens; ++t) {
-      ++group_rows_[groups[t]];
+      if (!rows || groups[t] != groups[t - 1]) rows = &group_rows_[groups[t]];
+      ++*rows;
       const std::size_t first = codes.begin(t), count = codes.count(t);
       for (std::size_t c = first; c < first + count; ++c)
         if (codes.values[c] > 0) group_sums_.add(codes.indices[c], groups[t], codes.values[c]);
