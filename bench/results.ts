@@ -186,8 +186,12 @@ export interface CallResult {
 export type BenchResult =
   EncodeResult | BandwidthResult | LoadResult | DiffResult | BootstrapResult | CallResult
 
-export const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+/** Of an even number of values, the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const half = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2
+}
 
 /** Rounded to so many digits that count. */
 export const significant = (value: number, digits = 4): number => Number(value.toPrecision(digits))

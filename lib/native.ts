@@ -89,7 +89,6 @@ export interface NativeTensorFile {
 export interface NativeSafetensorsFile {
   metadata(): [string, string][]
   tensors(): { name: string; dtype: string; shape: number[]; begin: number; byteLength: number }[]
-  bytes(): Uint8Array
   view(name: string): Float32Array | Uint32Array | Int32Array | Uint8Array
   tensor(name: string): NativeTensor
 }

@@ -219,6 +219,10 @@ export async function writeSafetensors(
   options: WriteSafetensorsOptions = {},
 ): Promise<WrittenFile> {
   const { metadata } = options
+  requireArgument(
+    options.digest !== 'content' || metadata?.[DIGEST_KEY] === undefined,
+    `${path}: metadata: '${DIGEST_KEY}' is the place of the content digest`,
+  )
   const ordered = tensors.toSorted((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
   const content = options.digest === 'content' ? new ContentDigest(metadata ?? {}) : undefined
   const whole = options.digest === 'file' ? createHash('sha256') : undefined

@@ -1,8 +1,5 @@
 #include "native/activations/rows.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -10,6 +7,7 @@
 #include "native/core/error.h"
 #include "native/core/finite.h"
 #include "native/core/half.h"
+#include "native/core/pages.h"
 
 namespace personascope {
 
@@ -24,21 +22,8 @@ void convert(const std::uint8_t* from, std::uint64_t count, float* out, const Co
   }
 }
 
-// The pages that hold rows [first, first + count) and, with `whole`, nothing else.
-void advise(const Tensor& mapped, std::uint64_t first, std::uint64_t count, bool whole, int advice) {
-  if (count == 0 || !is_contiguous(mapped)) return;
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const std::uint64_t row = mapped.shape[1] * dtype_size(mapped.dtype);
-  auto begin = reinterpret_cast<std::uintptr_t>(mapped.data) + first * row;
-  std::uintptr_t end = begin + count * row;
-  if (whole) {
-    begin = (begin + page - 1) / page * page;
-    end = end / page * page;
-  } else {
-    begin = begin / page * page;
-  }
-  // A hint: where the system refuses it nothing is lost.
-  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+std::uint64_t row_bytes(const Tensor& tensor) {
+  return tensor.shape[1] * dtype_size(tensor.dtype);
 }
 
 void check_range(const Tensor& tensor, std::uint64_t first, std::uint64_t count) {
@@ -55,7 +40,7 @@ void read_rows(const Tensor& activations, std::uint64_t first, std::uint64_t cou
   check_range(activations, first, count);
   const std::uint64_t width = activations.shape[1], values = count * width;
   if (is_contiguous(activations)) {
-    const std::uint8_t* from = activations.data + first * width * dtype_size(activations.dtype);
+    const std::uint8_t* from = activations.data + first * row_bytes(activations);
     switch (activations.dtype) {
       case Dtype::f32:
         if (values > 0) std::memcpy(out, from, values * sizeof(float));
@@ -85,12 +70,12 @@ void read_rows(const Tensor& activations, std::uint64_t first, std::uint64_t cou
 
 void prefetch_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {
   check_range(mapped, first, count);
-  advise(mapped, first, count, false, MADV_WILLNEED);
+  if (is_contiguous(mapped)) want_pages(mapped.data + first * row_bytes(mapped), count * row_bytes(mapped));
 }
 
 void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {
   check_range(mapped, first, count);
-  advise(mapped, first, count, true, MADV_DONTNEED);
+  if (is_contiguous(mapped)) forget_pages(mapped.data + first * row_bytes(mapped), count * row_bytes(mapped));
 }
 
 }  // namespace personascope

@@ -44,7 +44,6 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
     return DefineClass(env, "SafetensorsFile",
                        {InstanceMethod("metadata", &SafetensorsFileClass::metadata),
                         InstanceMethod("tensors", &SafetensorsFileClass::tensors),
-                        InstanceMethod("bytes", &SafetensorsFileClass::bytes),
                         InstanceMethod("view", &SafetensorsFileClass::view),
                         InstanceMethod("tensor", &SafetensorsFileClass::tensor)});
   }
@@ -85,13 +84,6 @@ class SafetensorsFileClass : public Napi::ObjectWrap<SafetensorsFileClass> {
       list.Set(i, entry);
     }
     return list;
-  }
-
-  // The whole file as bytes, zero-copy, for checksums.
-  Napi::Value bytes(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      return view_of(info.Env(), napi_uint8_array, 0, file_->file()->size());
-    });
   }
 
   // view(name): the tensor as a typed array over the mapping; a copy where the file does not align it.

@@ -38,13 +38,23 @@ inline void give_back_pages(void* block, std::size_t bytes) {
   munmap(block, in_pages(bytes));
 }
 
-// The pages of a mapped file that hold `data` leave this process; they are read again where they are touched.
-// Of a file only: other memory would lose its content.
-inline void forget_pages(const void* data, std::size_t bytes) {
+// Advice to the system on the pages that hold `data`.
+inline void advise_pages(const void* data, std::size_t bytes, int advice) {
   const auto first = reinterpret_cast<std::uintptr_t>(data) / kPage * kPage;
   const auto last = (reinterpret_cast<std::uintptr_t>(data) + bytes + kPage - 1) / kPage * kPage;
   // A hint: where the system refuses it nothing is lost.
-  if (bytes > 0) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  if (bytes > 0) (void)madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
+// The pages of a mapped file that hold `data` will be wanted soon: they are fetched.
+inline void want_pages(const void* data, std::size_t bytes) {
+  advise_pages(data, bytes, MADV_WILLNEED);
+}
+
+// They leave this process, and are read again where they are touched. Of a file only: other memory would lose
+// its content.
+inline void forget_pages(const void* data, std::size_t bytes) {
+  advise_pages(data, bytes, MADV_DONTNEED);
 }
 
 }  // namespace personascope

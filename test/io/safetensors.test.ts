@@ -90,6 +90,9 @@ describe('writing and reading', () => {
       intact.push(await isIntact(SafetensorsFile.open(path)))
     }
     expect(intact).toEqual(changes.map(() => false))
+    await expect(
+      writeSafetensors(path, tensors, { metadata: { sha256: 'mine' }, digest: 'content' }),
+    ).rejects.toThrow("'sha256' is the place of the content digest")
   })
 
   it('converts to fp32, aligned or not, and keeps a view alive after the file object is gone', async () => {

@@ -53,7 +53,9 @@ bool multiplies_bf16() {
 namespace {
 
 constexpr std::size_t kPanelBytes = std::size_t{1} << 19;  // of a block's tokens: half of a 1 MB L2
-constexpr std::size_t kLeastRange = 1024;                  // latents worth a thread of their own
+constexpr std::size_t kSmallEncoder = 4096;                // latents
+constexpr std::size_t kLeastShare = std::size_t{1} << 19;  // products worth waking a thread for
+constexpr std::size_t kLeastBlock = 64;                    // tokens worth streaming over all weights for
 constexpr std::size_t kMostCodes = std::size_t{1} << 20;
 // A block's thresholds are sharpened when so many times k latents are screened, and then so many times more.
 constexpr std::size_t kFirstSharpening = 16, kNextSharpening = 4;
@@ -73,8 +75,8 @@ struct Plan {
   std::size_t padded = 0;
   std::size_t k = 0;      // codes a list: k, 1 for groupmax, 0 for rules without a bound
   std::size_t group = 0;  // latents of a group; all of them but for groupmax
-  // What threads share out: latents, or groups of groupmax; how many at the least, and the latents of one.
-  std::size_t units = 0, unit_step = 1, unit_latents = 1;
+  // Latents, or groups of groupmax: threads that share a block take `claim` of them at once, whole steps.
+  std::size_t units = 0, unit_step = 1, claim = 1;
   std::uint32_t capacity = 0;
   float threshold = 0;  // where lists begin
   std::size_t block_tokens = 0, blocks = 0;
@@ -292,9 +294,7 @@ class Owner {
     void exchange(Candidates& candidates, std::size_t& seen) { shared->publish(candidates, seen); }
   };
   Source open(const Plan& plan, const Block& block) {
-    const std::size_t unit = plan.unit_latents * block.tokens * plan.padded;
-    const std::size_t claim = round_up(plan.args.share / std::max<std::size_t>(1, unit) + 1, plan.unit_step);
-    shared_.open(block, plan.units, claim, plan.unit_step);
+    shared_.open(block, plan.units, plan.claim, plan.unit_step);
     return {&shared_};
   }
   std::vector<std::unique_ptr<Worker>> close() { return shared_.close(); }
@@ -382,72 +382,18 @@ void help_others(const Plan& plan, std::vector<Shared>& blocks, Counter& counter
 }
 
 // Each thread takes whole blocks of tokens, and helps others when there are no more.
-void encode_by_tokens(const Plan& plan, Counter& counter) {
+void encode_blocks(const Plan& plan, Counter& counter) {
   std::vector<Shared> blocks(plan.blocks);
   std::atomic<std::size_t> next{0};
-  const auto work = [&](std::size_t, std::size_t) {
+  const bool helps = plan.units >= 2 * plan.claim;
+  const auto threads = static_cast<std::size_t>(thread_count());
+  parallel_for(helps ? threads : std::min(threads, plan.blocks), 1, [&](std::size_t, std::size_t) {
     try {
       for (std::size_t b = next++; b < plan.blocks; b = next++) encode_block(plan, b, blocks[b], counter);
-      help_others(plan, blocks, counter);
+      if (helps) help_others(plan, blocks, counter);
     } catch (...) {
       next = plan.blocks;
       throw;
-    }
-  };
-  parallel_for(std::min(plan.blocks, static_cast<std::size_t>(thread_count())), 1, work);
-}
-
-// Few tokens: each thread takes ranges of units, and a token's candidates are then put together.
-void encode_by_latents(const Plan& plan, std::size_t ranges, Counter& counter) {
-  const std::size_t length = round_up((plan.units + ranges - 1) / ranges, plan.unit_step);
-  ranges = (plan.units + length - 1) / length;
-  std::vector<Block> loaded(plan.blocks);
-  std::vector<Candidates> found(plan.blocks * ranges);
-  parallel_for(plan.blocks, 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t b = begin; b < end; ++b) load(plan, loaded[b], b);
-  });
-  parallel_for(found.size(), 1, [&](std::size_t begin, std::size_t end) {
-    const Worker worker(counter);
-    Scratch& scratch = worker.scratch;
-    for (std::size_t i = begin; i < end; ++i) {
-      const std::size_t range = i % ranges;
-      const Whole units({range * length, std::min(plan.units, (range + 1) * length)});
-      screen_units(plan, loaded[i / ranges], units, scratch, found[i]);
-    }
-  });
-  constexpr std::size_t kTogether = 8;  // tokens
-  parallel_for((plan.args.tokens + kTogether - 1) / kTogether, 1, [&](std::size_t begin, std::size_t end) {
-    const Worker worker(counter);
-    Scratch& scratch = worker.scratch;
-    Candidates& together = scratch.candidates;
-    for (std::size_t chunk = begin; chunk < end; ++chunk) {
-      std::size_t token = chunk * kTogether;
-      const std::size_t last = std::min(plan.args.tokens, token + kTogether);
-      while (token < last) {
-        // Tokens of one block.
-        const std::size_t b = token / plan.block_tokens, t = token % plan.block_tokens;
-        const std::size_t count = std::min(last - token, loaded[b].tokens - t);
-        together.reset(count, count, plan.capacity * static_cast<std::uint32_t>(ranges), plan.threshold);
-        for (std::size_t i = 0; i < count; ++i) {
-          CandidateList& list = together.lists[i];
-          for (std::size_t range = 0; range < ranges; ++range) {
-            Candidates& part = found[b * ranges + range];
-            const CandidateList& source = part.lists[t + i];
-            std::copy_n(source.upper, source.count, list.upper + list.count);
-            std::copy_n(source.lower, source.count, list.lower + list.count);
-            std::copy_n(source.value, source.count, list.value + list.count);
-            std::copy_n(source.index, source.count, list.index + list.count);
-            list.count += source.count;
-            together.thresholds[i] = std::max(together.thresholds[i], part.thresholds[t + i]);
-            together.done[i].insert(together.done[i].end(), part.done[t + i].begin(), part.done[t + i].end());
-          }
-        }
-        scratch.chooser.use(plan.encoder, plan.kernels, loaded[b].rows.data() + t * plan.padded, plan.padded,
-                            plan.k);
-        scratch.chooser.resolve(together, 0, count);
-        for (std::size_t i = 0; i < count; ++i) write(plan, token + i, together.done[i]);
-        token += count;
-      }
     }
   });
 }
@@ -494,10 +440,13 @@ void encode(const EncodeArgs& given) {
   plan.group = groups ? encoder.latents / args.k : encoder.latents;
   plan.threshold = selection.bounded() ? kLeastPositive : 0.0f;
   const std::size_t slots = screening.group, token_bytes = screening.panel_bytes(plan.padded) / slots + 1;
-  std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, 64, 512), slots);
-  if (encoder.latents <= 4 * kLeastRange)
-    // A small encoder stays in the cache: smaller blocks cost nothing and give every thread work.
-    most = std::min(most, round_up((args.tokens + 2 * threads - 1) / (2 * threads), slots));
+  std::size_t most = round_up(std::clamp<std::size_t>(kPanelBytes / token_bytes, kLeastBlock, 512), slots);
+  // A block a thread, so that each has choosing to do. A small encoder stays in the cache: smaller blocks
+  // cost nothing there.
+  const bool small = encoder.latents <= kSmallEncoder;
+  const std::size_t wanted = small ? 2 * threads : threads;
+  const std::size_t fair = std::max((args.tokens + wanted - 1) / wanted, small ? 1 : kLeastBlock);
+  most = std::min(most, round_up(fair, slots));
   // Blocks of about equal size: a small last one would stream over all weights for little.
   plan.blocks = (args.tokens + most - 1) / most;
   plan.block_tokens = round_up((args.tokens + plan.blocks - 1) / plan.blocks, slots);
@@ -511,17 +460,11 @@ void encode(const EncodeArgs& given) {
   plan.capacity = plan.k == 0 ? kOpenCapacity : static_cast<std::uint32_t>(round_up(room, 16));
   plan.units = groups ? args.k : encoder.latents;
   plan.unit_step = groups ? 1 : screening.step;
-  plan.unit_latents = groups ? plan.group : 1;
-  const std::size_t ranges =
-      plan.blocks >= 2 * threads || threads == 1
-          ? 1
-          : std::min(plan.units, std::clamp<std::size_t>(encoder.latents / kLeastRange, 1,
-                                                         (2 * threads + plan.blocks - 1) / plan.blocks));
+  const std::size_t unit = (groups ? plan.group : 1) * std::min(plan.block_tokens, args.tokens) * plan.padded;
+  const std::size_t share = std::min(args.share / unit, plan.units / (8 * threads));
+  plan.claim = round_up(std::max(share, std::min(kLeastShare, args.share) / unit) + 1, plan.unit_step);
   Counter counter;
-  if (ranges == 1)
-    encode_by_tokens(plan, counter);
-  else
-    encode_by_latents(plan, ranges, counter);
+  encode_blocks(plan, counter);
   if (args.count) {
     args.count->screened += counter.screened;
     args.count->rescored += counter.rescored;

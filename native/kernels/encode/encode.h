@@ -84,7 +84,7 @@ struct EncodeArgs {
   std::size_t first_token = 0;  // number of token 0 in messages
   EncodeCount* count = nullptr;
   // Products that a thread takes of a block at once, so that others can help it: a millisecond or so.
-  std::size_t share = std::size_t{1} << 28;
+  std::size_t share = std::size_t{1} << 27;
   std::function<void()> check;  // called from any thread between pieces of work; may throw to abort
 };
 

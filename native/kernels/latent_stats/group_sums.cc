@@ -205,8 +205,7 @@ void GroupSums::merge(const GroupSums& other) {
     for (std::size_t l = 0; l + 1 < chunk.begin.size(); ++l)
       for (std::uint64_t i = chunk.begin[l]; i < chunk.begin[l + 1]; ++i)
         add(static_cast<std::uint32_t>(c * kChunk + l), chunk.groups[i], chunk.parts[i]);
-    chunk.groups.forget();
-    chunk.parts.forget();
+    chunk.forget(0, chunk.parts.size());
     tidy();
   }
   other.each_added([&](std::uint32_t group, const Added& one) { add(one.latent, group, one.value); });
@@ -232,8 +231,7 @@ void GroupSums::forget(std::size_t first, std::size_t last) const {
     const Chunk& chunk = chunks_[first / kChunk];
     const std::size_t own = first % kChunk, end = std::min(own + last - first, chunk.begin.size() - 1);
     const std::uint64_t begin = chunk.begin[own], count = chunk.begin[end] - begin;
-    chunk.groups.slice(begin, count).forget();
-    chunk.parts.slice(begin, count).forget();
+    chunk.forget(begin, count);
     first += end - own;
   }
 }
@@ -284,8 +282,7 @@ void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known)
           fail(ErrorCode::format,
                "sums per group: a sum of group " + std::to_string(group) + ", which has no rows");
       }
-    chunk.groups.forget();
-    chunk.parts.forget();
+    chunk.forget(0, chunk.parts.size());
   }
   settled_ = all.parts.size();
   added_.clear();

@@ -72,6 +72,12 @@ class GroupSums {
     std::vector<std::uint64_t> begin;  // into its own columns
     Column<std::uint32_t> groups;
     Column<float> parts;
+
+    // Parts [first, first + count) will not be read for a while.
+    void forget(std::uint64_t first, std::uint64_t count) const {
+      groups.slice(first, count).forget();
+      parts.slice(first, count).forget();
+    }
   };
   // Where a thread sorts in.
   struct Sorting {

@@ -52,7 +52,7 @@ TEST(threads_that_help_others_change_nothing) {
   std::uint64_t shared = 0;
   int runs = 0;
   for (const encode_cases::Case& one : encode_cases::all()) {
-    // Enough for whole blocks of tokens, two a thread and an odd one.
+    // Enough for several blocks a thread.
     const encode_cases::Case c = repeated(one, one.latents <= 4096 ? 150 : 2100);
     const auto wanted = encode_cases::expected(one);
     for (const Isa isa : kAllIsas) {
