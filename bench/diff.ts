@@ -96,7 +96,7 @@ export async function diffBench(options: BenchOptions = {}): Promise<DiffResult>
       // Long enough that a neighbour's second does not count for all.
       const encodeSome = async (): Promise<{ tokens: number; seconds: number }> => {
         const sum = { tokens: 0, seconds: 0 }
-        while (sum.seconds < 6 && sum.tokens < 2 * tokens) {
+        while (sum.seconds < 15 && sum.tokens < 2 * tokens) {
           sum.seconds += (await bare.ask<Times>('encode')).seconds
           sum.tokens += known
         }

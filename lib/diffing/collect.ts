@@ -23,7 +23,7 @@ export interface Checkpoint {
   file: string
   /** Says what is collected, e.g. of which SAE; a checkpoint of something else is refused. */
   identity: string
-  /** Default 60; more where saving takes long, so that it never takes more than a fiftieth of the time. */
+  /** Default 120; more where saving takes long, so that it never takes more than a fiftieth of the time. */
   everySeconds?: number
 }
 
@@ -54,7 +54,7 @@ export async function beginCollectStats(
   const wanted = { examples, distinctGroups, exampleLatents, perGroup } as LatentStatsOptions
   const resumed = checkpoint === undefined ? undefined : await readCheckpoint(checkpoint, store, { signal })
   const stats = resumed?.stats ?? new LatentStats(sae.latents, wanted)
-  let interval = checkpoint?.everySeconds ?? 60
+  let interval = checkpoint?.everySeconds ?? 120
   let saved = performance.now()
   let firstRow = resumed?.firstRow ?? 0
   // A checkpoint is written while the next batches are encoded; a failure is told when the next one is due.
