@@ -23,24 +23,35 @@ encode_cases::Case repeated(const encode_cases::Case& c, std::size_t least) {
   return many;
 }
 
+EncoderWeights encoder_of(const encode_cases::Case& c) {
+  EncoderWeights encoder(c.view(), c.bias.data(), c.centre.empty() ? nullptr : c.centre.data(),
+                         c.selection());
+  encoder.refresh();
+  return encoder;
+}
+
+EncodeArgs args_of(const encode_cases::Case& c, const EncoderWeights& encoder,
+                   std::vector<std::vector<Code>>& codes) {
+  codes.resize(c.tokens);
+  EncodeArgs args;
+  args.encoder = &encoder;
+  args.x = c.x.data();
+  args.tokens = c.tokens;
+  args.x_stride = c.stride;
+  args.k = c.k;
+  args.codes = codes.data();
+  return args;
+}
+
 }  // namespace
 
 TEST(cases_shared_with_other_devices) {
   const auto cases = encode_cases::all();
   CHECK(cases.size() > 20);
   for (const encode_cases::Case& c : cases) {
-    EncoderWeights encoder(c.view(), c.bias.data(), c.centre.empty() ? nullptr : c.centre.data(),
-                           c.selection());
-    encoder.refresh();
-    std::vector<std::vector<Code>> codes(c.tokens);
-    EncodeArgs args;
-    args.encoder = &encoder;
-    args.x = c.x.data();
-    args.tokens = c.tokens;
-    args.x_stride = c.stride;
-    args.k = c.k;
-    args.codes = codes.data();
-    encode(args);
+    const EncoderWeights encoder = encoder_of(c);
+    std::vector<std::vector<Code>> codes;
+    encode(args_of(c, encoder, codes));
     const std::string difference = encode_cases::difference(codes, encode_cases::expected(c));
     if (!difference.empty()) check::report(__FILE__, __LINE__, c.name + ": " + difference);
   }
@@ -59,23 +70,15 @@ TEST(threads_that_help_others_change_nothing) {
       if (!cpu_has(isa) || (isa == Isa::reference && c.latents > 4096)) continue;
       set_isa(isa);
       set_thread_count(c.latents <= 4096 ? 3 : 2);
-      EncoderWeights encoder(c.view(), c.bias.data(), c.centre.empty() ? nullptr : c.centre.data(),
-                             c.selection());
-      encoder.refresh();
+      const EncoderWeights encoder = encoder_of(c);
       for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::int8}) {
         const bool centred = precision != Precision::fp32 && !c.mean.empty();
         const auto screen = make_screen(encoder, precision, centred ? c.mean.data() : nullptr);
-        std::vector<std::vector<Code>> codes(c.tokens);
+        std::vector<std::vector<Code>> codes;
         EncodeCount count;
         std::atomic<std::uint32_t> looks{0};
-        EncodeArgs args;
-        args.encoder = &encoder;
+        EncodeArgs args = args_of(c, encoder, codes);
         args.screen = screen.get();
-        args.x = c.x.data();
-        args.tokens = c.tokens;
-        args.x_stride = c.stride;
-        args.k = c.k;
-        args.codes = codes.data();
         args.count = &count;
         args.share = 1;
         // Owners and helpers are held up in turns.
@@ -110,20 +113,12 @@ TEST(a_stop_ends_owners_and_helpers) {
     return one.latents <= 4096 && one.rule == SelectionRule::topk && one.tokens >= 16;
   });
   const encode_cases::Case c = repeated(*found, 150);
-  EncoderWeights encoder(c.view(), c.bias.data(), c.centre.empty() ? nullptr : c.centre.data(),
-                         c.selection());
-  encoder.refresh();
-  std::vector<std::vector<Code>> codes(c.tokens);
+  const EncoderWeights encoder = encoder_of(c);
+  std::vector<std::vector<Code>> codes;
   int stopped = 0;
   for (std::uint32_t at = 0; at < 40; ++at) {
     std::atomic<std::uint32_t> looks{0};
-    EncodeArgs args;
-    args.encoder = &encoder;
-    args.x = c.x.data();
-    args.tokens = c.tokens;
-    args.x_stride = c.stride;
-    args.k = c.k;
-    args.codes = codes.data();
+    EncodeArgs args = args_of(c, encoder, codes);
     args.share = 1;
     args.check = [&] {
       if (looks++ == at) fail(ErrorCode::aborted, "stop");
