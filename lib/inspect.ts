@@ -9,7 +9,7 @@ import { throwIfAborted, type TaskOptions } from './core/task.js'
 import { LatentStats } from './diffing/latent-stats.js'
 import { STATS_FORMAT } from './diffing/stats-file.js'
 import { SafetensorsFile } from './io/safetensors.js'
-import { isIntact } from './io/content-digest.js'
+import { isIntact, NOT_INTACT } from './io/content-digest.js'
 import { TensorFile } from './io/tensor-file.js'
 import { hookName } from './models/hook.js'
 import { native } from './native.js'
@@ -168,7 +168,7 @@ async function inspectCodes(path: string, options: TaskOptions): Promise<Inspect
   }
   const largestLatent = indices.reduce((largest, index) => Math.max(largest, index), 0)
   if (format === CODES_FORMAT) {
-    if (!(await isIntact(file, options))) problems.push('its SHA-256 is not the one that it was written with')
+    if (!(await isIntact(file, options))) problems.push(NOT_INTACT)
     if (indices.length > 0 && !(largestLatent < Number(latents)))
       problems.push(`indices: found latent ${largestLatent}, expected less than ${latents}`)
   }

@@ -15,7 +15,7 @@ import type { TaskOptions } from '../core/task.js'
 import { removePartials } from '../io/atomic.js'
 import { readJson, writeJson } from '../io/json.js'
 import { SafetensorsFile, writeSafetensors, type TensorArray, type TensorSource } from '../io/safetensors.js'
-import { isIntact } from '../io/content-digest.js'
+import { requireIntact } from '../io/content-digest.js'
 import type { SparseCodes } from '../sae/codes.js'
 import type { Sae } from '../sae/sae.js'
 import { defaultBatchSize, requireFit, requireRows } from './fit.js'
@@ -150,14 +150,7 @@ async function readParts(folder: string, job: z.infer<typeof jobSchema>): Promis
   for (const name of names.filter((one) => one.startsWith('part-')).toSorted()) {
     const path = join(folder, name)
     const file = SafetensorsFile.open(path)
-    if (!(await isIntact(file)))
-      throw new PersonascopeError(
-        'ERR_FORMAT',
-        `${path}: its SHA-256 is not the one that it was written with`,
-        {
-          hint: 'run without resuming to begin again',
-        },
-      )
+    await requireIntact(file, 'run without resuming to begin again')
     parts.push({
       path,
       until: Number(file.metadata['until']),

@@ -19,7 +19,7 @@ import {
   type TensorArray,
   type TensorSource,
 } from '../io/safetensors.js'
-import { DIGEST_KEY, isIntact } from '../io/content-digest.js'
+import { DIGEST_KEY, requireIntact } from '../io/content-digest.js'
 import type {
   LatentStatsArrays,
   NativeLatentStatsState,
@@ -158,14 +158,7 @@ export async function readStats(
     return [key, mapped.has(key) ? file.tensor(name) : file.view(name)] as const
   })
   const watched = file.tensors.has(exampleLatents) ? file.u32(exampleLatents) : undefined
-  if (!(await isIntact(file, task)))
-    throw new PersonascopeError(
-      'ERR_FORMAT',
-      `${path}: its SHA-256 is not the one that it was written with`,
-      {
-        hint: 'the file was changed or damaged; collect the statistics again',
-      },
-    )
+  await requireIntact(file, 'the file was changed or damaged; collect the statistics again', task)
   return {
     options: { ...options, ...(watched === undefined ? {} : { exampleLatents: watched.slice() }) },
     state: { rows, ...Object.fromEntries(arrays) } as unknown as RestoredLatentStatsState,

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { PersonascopeError } from '../core/errors.js'
 import type { TaskOptions } from '../core/task.js'
 import type { SafetensorsFile, TensorInfo } from './safetensors.js'
 
@@ -40,4 +41,16 @@ export async function isIntact(file: SafetensorsFile, options: TaskOptions = {})
       digest.bytes(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength))
   }
   return digest.end() === expected
+}
+
+export const NOT_INTACT = 'its SHA-256 is not the one that it was written with'
+
+/** `ERR_FORMAT` naming the file, with the hint, unless {@link isIntact}. */
+export async function requireIntact(
+  file: SafetensorsFile,
+  hint: string,
+  options: TaskOptions = {},
+): Promise<void> {
+  if (!(await isIntact(file, options)))
+    throw new PersonascopeError('ERR_FORMAT', `${file.path}: ${NOT_INTACT}`, { hint })
 }

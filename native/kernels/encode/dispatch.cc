@@ -1,6 +1,6 @@
 // The driver of encoding: blocks of tokens that fit the cache stream over the latents; candidates are chosen
-// per token (candidates.h). Tokens are shared out to threads; latents too where tokens are few, and in the
-// last blocks.
+// per token (candidates.h). Threads take blocks, and help with the blocks of others when none is left
+// (shared_block.h).
 #include <algorithm>
 #include <atomic>
 #include <cmath>

@@ -34,8 +34,8 @@ class Untaken {
   // At most `most` of them.
   Range front(std::size_t most) {
     return take([&](Range left) {
-      return std::pair(Range{left.begin, std::min(left.end, left.begin + most)},
-                       Range{std::min(left.end, left.begin + most), left.end});
+      const std::size_t end = std::min(left.end, left.begin + most);
+      return std::pair(Range{left.begin, end}, Range{end, left.end});
     });
   }
   // About as many, from a multiple of `step` on.

@@ -59,7 +59,7 @@ class GroupSums {
     std::uint32_t latent;
     float value;
   };
-  // Of what was added, so many in a row are of this group: a token's codes at the least.
+  // Of what was added, so many in a row are of this group: mostly a token's codes or more.
   struct Run {
     std::uint32_t group, count;
   };
