@@ -16,7 +16,8 @@ import sys
 from common import answer, floats, need, say, tensors, timed
 
 peer, folder, (latents, width, k, tokens) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:7])
-numpy, module = need("numpy", {"t": "torch", "f": "faiss", "n": "numpy"}[peer[0]])
+MODULES = {"torchFp32": "torch", "torchBf16": "torch", "faiss": "faiss", "numpy": "numpy"}
+numpy, module = need("numpy", MODULES[peer])
 
 
 class Torch:
