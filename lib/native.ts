@@ -538,17 +538,20 @@ export interface NativeAddon {
   /** The numbers 0 … n − 1 by falling or rising value; equal ones by lower number, NaN last. */
   rankLatents(values: Float64Array, falling: boolean, options: NativeJobOptions): Promise<Uint32Array>
   /**
-   * Writes row `rows[i]` of a tensor [rows, width] to row `places[i]` of `out`. `mapped`: it lies in a mapped file that
-   * is read from front to back, the rows that follow are fetched ahead and these leave the memory.
+   * Writes row `rows[i]` of a tensor [rows, width] to row `places[i]` of `out`. Unless `after` is 'keep', it lies in a
+   * mapped file that is read from front to back: the rows that follow are fetched ahead, these leave the process, or
+   * the system's memory too.
    */
   readRows(
     activations: NativeTensor,
     rows: Uint32Array,
     places: Uint32Array,
     out: Float32Array,
-    mapped: boolean,
+    after: 'keep' | 'unmap' | 'evict',
     options: NativeJobOptions,
   ): Promise<void>
+  /** Whether most rows of a tensor of a mapped file are in the system's memory. */
+  rowsInMemory(activations: NativeTensor): boolean
   /** native/addon/device_tensor.cc */
   deviceUpload(
     values: Float32Array | Uint16Array,

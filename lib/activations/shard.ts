@@ -1,9 +1,9 @@
 /** One file of activations with what is known of its rows; see format.ts. */
 import { PersonascopeError } from '../core/errors.js'
-import type { TaskOptions } from '../core/task.js'
+import { callNative, type TaskOptions } from '../core/task.js'
 import { fileSha256 } from '../io/blocks.js'
 import { SafetensorsFile } from '../io/safetensors.js'
-import type { NativeTensor } from '../native.js'
+import { native, type NativeTensor } from '../native.js'
 import { INDEX_FILE, ROLES } from './format.js'
 
 /** What the store knows of a shard before it is opened. */
@@ -22,8 +22,11 @@ export interface ShardEntry {
 export interface Shard extends ShardEntry {
   /** [rows, dModel] */
   activations: NativeTensor
-  /** It lies in a mapped file, so that pages may be given back. */
-  mapped: boolean
+  /**
+   * What becomes of rows that were read in their order. Those of a mapped file leave this process; where the file was not
+   * in the system's memory before, it is not after: reading a large store displaces nothing there.
+   */
+  after: 'keep' | 'unmap' | 'evict'
   /** −1 where unknown. */
   tokens: Int32Array
   hasTokens: boolean
@@ -96,10 +99,11 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
     : counting(sequences, entry.firstSequence)
   const prompts = file.tensors.has('prompts') ? readIntegers(file, 'prompts', sequences) : numbers
   const hasTokens = file.tensors.has('tokens')
+  const tensor = file.tensor(activations.name)
   return {
     ...entry,
-    activations: file.tensor(activations.name),
-    mapped: true,
+    activations: tensor,
+    after: afterReading(tensor),
     hasTokens,
     tokens: hasTokens ? Int32Array.from(readIntegers(file, 'tokens', rows)) : new Int32Array(rows).fill(-1),
     position: file.tensors.has('position')
@@ -114,13 +118,19 @@ export function openShard(entry: ShardEntry, dModel: number): Shard {
   }
 }
 
+/** To be asked before anything is read of a mapped tensor. */
+function afterReading(mapped: NativeTensor): 'unmap' | 'evict' {
+  return callNative(() => native.rowsInMemory(mapped)) ? 'unmap' : 'evict'
+}
+
 /** Every row is a sequence of its own. */
 function bareShard(entry: ShardEntry, bare: NonNullable<ShardEntry['bare']>): Shard {
   const { rows, firstSequence } = entry
   const sequence = counting(rows, firstSequence)
   return {
     ...entry,
-    ...bare,
+    activations: bare.activations,
+    after: bare.mapped ? afterReading(bare.activations) : 'keep',
     hasTokens: false,
     tokens: new Int32Array(rows).fill(-1),
     position: new Uint32Array(rows),

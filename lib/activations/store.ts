@@ -186,8 +186,12 @@ export class ActivationStore {
 
   /** @internal Begins to check the first shard, which takes a while; what is wrong is told when it is read. */
   checkAhead(options: TaskOptions = {}): void {
-    const [first] = this.#contents.shards
-    if (this.#verify && first !== undefined) this.#check(0, first, options).catch(() => undefined)
+    if (!this.#verify || this.shards === 0) return
+    try {
+      this.#check(0, this.#shard(0), options).catch(() => undefined)
+    } catch {
+      // Told when it is read.
+    }
   }
 
   /** The rows with these numbers, in this order. */
@@ -201,9 +205,9 @@ export class ActivationStore {
    */
   async promptDigests(options: TaskOptions = {}): Promise<Map<number, string | undefined>> {
     const hashes = new Map<number, ReturnType<typeof createHash> | undefined>()
-    for (const [number] of this.#contents.shards.entries()) {
+    for (const entry of this.#contents.shards) {
       throwIfAborted(options)
-      const shard = this.#shard(number)
+      const shard = openShard(entry, this.dModel) // and not kept: what is known of all rows may be large
       for (let i = 0; i + 1 < shard.offsets.length; i++) {
         const [begin, end] = [shard.offsets[i]!, shard.offsets[i + 1]!]
         if (begin === end) continue
@@ -306,7 +310,7 @@ export class ActivationStore {
           local,
           Uint32Array.from(part.places),
           batch.values,
-          inOrder && shard.mapped,
+          inOrder ? shard.after : 'keep',
           job,
         ),
       )
@@ -350,10 +354,10 @@ export class ActivationStore {
     return shard
   }
 
-  #check(number: number, entry: ShardEntry, options: TaskOptions): Promise<void> {
+  #check(number: number, shard: Shard, options: TaskOptions): Promise<void> {
     let checking = this.#verified.get(number)
     if (checking === undefined) {
-      checking = verifyShard(entry, options)
+      checking = verifyShard(shard, options)
       this.#verified.set(number, checking)
       checking.catch(() => this.#verified.delete(number))
     }

@@ -73,9 +73,18 @@ void prefetch_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t coun
   if (is_contiguous(mapped)) want_pages(mapped.data + first * row_bytes(mapped), count * row_bytes(mapped));
 }
 
-void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {
+bool rows_in_memory(const Tensor& mapped) {
+  check_range(mapped, 0, 0);
+  return is_contiguous(mapped) && mostly_in_memory(mapped.data, mapped.shape[0] * row_bytes(mapped));
+}
+
+void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count, Release how) {
   check_range(mapped, first, count);
-  if (is_contiguous(mapped)) forget_pages(mapped.data + first * row_bytes(mapped), count * row_bytes(mapped));
+  if (!is_contiguous(mapped)) return;
+  const std::uint8_t* const data = mapped.data + first * row_bytes(mapped);
+  const std::uint64_t bytes = count * row_bytes(mapped);
+  if (how == Release::evict) evict_pages(data, bytes);
+  forget_pages(data, bytes);
 }
 
 }  // namespace personascope

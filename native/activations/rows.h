@@ -13,9 +13,20 @@ namespace personascope {
 // invalid_argument (rows that are not there).
 void read_rows(const Tensor& activations, std::uint64_t first, std::uint64_t count, float* out);
 
-// Tells the system that these rows of a mapped file will be wanted soon, or not again: they are fetched, or
-// leave this process's memory. Only for tensors that lie in a mapped file and were not written to.
+// The calls below are for tensors that lie in a mapped file and were not written to.
+
+// These rows will be wanted soon: they are fetched.
 void prefetch_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count);
-void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count);
+
+// Whether most of its rows are in the system's memory. False where they are read from the disk, and for those
+// that are not contiguous.
+bool rows_in_memory(const Tensor& mapped);
+
+// What becomes of rows that are not wanted again.
+enum class Release {
+  unmap,  // they leave this process
+  evict,  // and the system's memory
+};
+void release_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count, Release how);
 
 }  // namespace personascope

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <string>
 
 #include "native/activations/rows.h"
 #include "native/addon/convert.h"
@@ -13,8 +14,9 @@ namespace personascope::addon {
 namespace {
 
 // readRows(activations: NativeTensor [rows, width], rows: Uint32Array, places: Uint32Array, out: Float32Array
-// [n, width], mapped, options): writes row rows[i] to row places[i] of `out`. `mapped`: the tensor lies in a
-// mapped file and is read from front to back; the rows that follow are fetched ahead, these leave the memory.
+// [n, width], after: 'keep' | 'unmap' | 'evict', options): writes row rows[i] to row places[i] of `out`.
+// Unless 'keep', the tensor lies in a mapped file and is read from front to back: the rows that follow are
+// fetched ahead, these are released.
 Napi::Value read_rows_of(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -33,9 +35,13 @@ Napi::Value read_rows_of(const Napi::CallbackInfo& info) {
               "places: row " + std::to_string(places.data[i]) + " of " +
                   std::to_string(width ? out.size / width : 0));
     }
-    const bool mapped = info[4].ToBoolean();
+    const std::string after = text(info[4], "after");
+    require(after == "keep" || after == "unmap" || after == "evict", ErrorCode::invalid_argument,
+            "after: found '" + after + "', expected 'keep', 'unmap' or 'evict'");
+    const bool keep = after == "keep";
+    const Release how = after == "evict" ? Release::evict : Release::unmap;
     return start_job(env, info[5], {info[1], info[2], info[3]},
-                     [tensor, rows, places, out, width, mapped](JobContext& job) -> Finish {
+                     [tensor, rows, places, out, width, keep, how](JobContext& job) -> Finish {
                        for (std::size_t i = 0; i < rows.size;) {
                          job.check();
                          // Neighbours that stay neighbours go at once.
@@ -46,14 +52,21 @@ Napi::Value read_rows_of(const Napi::CallbackInfo& info) {
                          read_rows(tensor, rows.data[i], run, out.data + places.data[i] * width);
                          i += run;
                        }
-                       if (mapped && rows.size > 0) {
+                       if (!keep && rows.size > 0) {
                          const auto [first, last] = std::minmax_element(rows.data, rows.data + rows.size);
-                         const std::uint64_t after = std::uint64_t{*last} + 1, count = after - *first;
-                         prefetch_rows(tensor, after, std::min(count, tensor.shape[0] - after));
-                         release_rows(tensor, *first, count);
+                         const std::uint64_t next = std::uint64_t{*last} + 1, count = next - *first;
+                         prefetch_rows(tensor, next, std::min(count, tensor.shape[0] - next));
+                         release_rows(tensor, *first, count, how);
                        }
                        return [](Napi::Env end) -> Napi::Value { return end.Undefined(); };
                      });
+  });
+}
+
+// rowsInMemory(activations: NativeTensor of a mapped file): whether most of them are
+Napi::Value are_rows_in_memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Boolean::New(info.Env(), rows_in_memory(TensorClass::of(info[0], "activations")));
   });
 }
 
@@ -61,6 +74,7 @@ Napi::Value read_rows_of(const Napi::CallbackInfo& info) {
 
 void initialise_activation_rows(Napi::Env env, Napi::Object exports) {
   exports.Set("readRows", Napi::Function::New(env, read_rows_of));
+  exports.Set("rowsInMemory", Napi::Function::New(env, are_rows_in_memory));
 }
 
 }  // namespace personascope::addon

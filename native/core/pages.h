@@ -51,6 +51,32 @@ inline void want_pages(const void* data, std::size_t bytes) {
   advise_pages(data, bytes, MADV_WILLNEED);
 }
 
+// The pages of a mapped file that hold `data` and lie in this process leave the memory of the system too, so
+// that reading through a file that is not in memory leaves it so, and others what they keep there. What is
+// read next takes the same memory again: on a virtual machine fresh memory costs more than reading does.
+inline void evict_pages(const void* data, std::size_t bytes) {
+#ifdef MADV_PAGEOUT
+  advise_pages(data, bytes, MADV_PAGEOUT);
+#endif
+}
+
+// Whether most of the pages of a mapped file that hold `data` are in the system's memory, by a sample. True
+// where the system does not tell: of files that only others may write.
+inline bool mostly_in_memory(const void* data, std::size_t bytes) {
+  constexpr std::size_t kSample = 256;
+  const auto first = reinterpret_cast<std::uintptr_t>(data) / kPage;
+  const std::size_t pages = (reinterpret_cast<std::uintptr_t>(data) + bytes + kPage - 1) / kPage - first;
+  const std::size_t count = pages < kSample ? pages : kSample;
+  std::size_t there = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    unsigned char state = 1;
+    if (mincore(reinterpret_cast<void*>((first + i * pages / count) * kPage), kPage, &state) != 0)
+      return true;
+    there += state & 1;
+  }
+  return 2 * there >= count;
+}
+
 // They leave this process, and are read again where they are touched. Of a file only: other memory would lose
 // its content.
 inline void forget_pages(const void* data, std::size_t bytes) {
