@@ -4,6 +4,7 @@
 
 #include "native/core/device_tensor.h"
 #include "native/core/error.h"
+#include "native/core/lost_pages.h"
 #include "native/include/personascope.h"
 #include "native/kernels/latent_stats/latent_stats.h"
 #include "native/sae/sae.h"
@@ -42,7 +43,14 @@ personascope_status failed() noexcept;
 template <class Body>
 personascope_status guarded(const Body& body) noexcept {
   try {
-    body();
+    const MappedReads reads;
+    try {
+      body();
+    } catch (const Error&) {
+      reads.check();
+      throw;
+    }
+    reads.check();
     return PERSONASCOPE_OK;
   } catch (...) {
     return failed();

@@ -83,6 +83,7 @@ struct Job {
     JobContext context(*this);
     try {
       finish = work(context);
+      context.reads().check();
     } catch (const Error& failure) {
       error = std::make_unique<Error>(failure);
     } catch (const std::bad_alloc&) {
@@ -90,6 +91,8 @@ struct Job {
     } catch (const std::exception& failure) {
       error = std::make_unique<Error>(ErrorCode::internal, failure.what());
     }
+    // Whatever was made of zeros that stand for a file's pages.
+    if (error && context.reads().lost()) error = std::make_unique<Error>(context.reads().error());
     work = nullptr;
   }
 
@@ -141,6 +144,7 @@ bool JobContext::aborted() const {
 
 void JobContext::check() const {
   if (aborted()) fail(ErrorCode::aborted, "the operation was aborted");
+  reads_.check();
 }
 
 void JobContext::progress(double done, double total) {

@@ -19,9 +19,11 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "native/core/error.h"
+#include "native/core/lost_pages.h"
 
 namespace personascope::addon {
 
@@ -31,13 +33,15 @@ class JobContext {
  public:
   explicit JobContext(Job& job) : job_(job) {}
   bool aborted() const;
-  // Throws Error(aborted) once the caller has aborted.
+  // Throws Error(aborted) once the caller has aborted, and io where a mapped file could not be read.
   void check() const;
+  const MappedReads& reads() const { return reads_; }
   // Hands (done, total) to onProgress, at most 20 times a second; the last call (done == total) always goes.
   void progress(double done, double total);
 
  private:
   Job& job_;
+  const MappedReads reads_;
   std::chrono::steady_clock::time_point last_{};
 };
 
@@ -54,13 +58,26 @@ Napi::Promise start_job(Napi::Env env, const Napi::Value& options, const std::ve
 // A JavaScript Error with `code` set to the name of the error's code.
 Napi::Error to_js_error(Napi::Env env, const Error& error);
 
-// Runs `body`, turning a core Error (or any std::exception) into a thrown JavaScript Error with a code.
+// Runs `body`, turning a core Error (or any std::exception) into a thrown JavaScript Error with a code. What
+// it read of a mapped file that could not be read is an error too; jobs that it started see to that
+// themselves.
 template <class Body>
 auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
+  using Result = decltype(body());
+  const MappedReads reads;
   try {
-    return body();
+    if constexpr (std::is_void_v<Result>) {
+      body();
+      reads.check();
+    } else {
+      Result result = body();
+      bool job = false;
+      if constexpr (std::is_base_of_v<Napi::Value, Result>) job = result.IsPromise();
+      if (!job) reads.check();
+      return result;
+    }
   } catch (const Error& error) {
-    throw to_js_error(env, error);
+    throw to_js_error(env, reads.lost() ? reads.error() : error);
   } catch (const std::bad_alloc&) {
     throw to_js_error(env, Error(ErrorCode::out_of_memory, "out of memory"));
   }

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "native/core/error.h"
+#include "native/core/lost_pages.h"
 
 namespace personascope {
 namespace {
@@ -47,13 +48,16 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     ::close(descriptor);
     if (mapped == MAP_FAILED) fail_with_errno(path, error);
     data_ = static_cast<std::uint8_t*>(mapped);
+    watched_ = watch_mapping(data_, size_, path_);
   } else {
     ::close(descriptor);
   }
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(data_, size_);
+  if (data_ == nullptr) return;
+  forget_mapping(watched_);
+  ::munmap(data_, size_);
 }
 
 }  // namespace personascope

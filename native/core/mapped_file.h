@@ -1,8 +1,8 @@
 // A file mapped into memory, for reading.
 //
 // The mapping is private and copy-on-write: a stray write through a typed array changes neither the file nor
-// another mapping of it, and never crashes. Pages are read when touched. A file must not be shortened by
-// another process while it is mapped (the operating system then raises SIGBUS); files written by this
+// another mapping of it, and never crashes. Pages are read when touched. Where another process shortens the
+// file meanwhile, or its disk fails, what was to be read is lost (lost_pages.h); files written by this
 // software are replaced by renaming, never shortened in place.
 #pragma once
 #include <cstddef>
@@ -10,6 +10,8 @@
 #include <string>
 
 namespace personascope {
+
+struct WatchedMapping;
 
 class MappedFile {
  public:
@@ -28,6 +30,7 @@ class MappedFile {
   std::string path_;
   std::uint8_t* data_ = nullptr;
   std::size_t size_ = 0;
+  WatchedMapping* watched_ = nullptr;
 };
 
 }  // namespace personascope

@@ -7,6 +7,7 @@
 
 #include "native/core/check_finite.h"
 #include "native/core/device_tensor.h"
+#include "native/core/lost_pages.h"
 #include "native/core/rows.h"
 #include "native/core/thread_pool.h"
 
@@ -93,6 +94,7 @@ DeviceSae::Weights& DeviceSae::weights_for(const EncoderWeights& encoder, const 
   Weights& weights = weights_[precision == DevicePrecision::int8 ? 0 : 1];
   const bool teaches = inputs.tokens >= kTeachingTokens;
   if (weights.encoder && (weights.centred || !teaches)) return weights;
+  const MappedReads reads;
   const std::vector<float> mean = teaches ? mean_of(encoder, inputs) : std::vector<float>();
   weights.encoder.reset();  // before the next one takes memory
   DeviceEncoderArgs made = {};
@@ -109,6 +111,10 @@ DeviceSae::Weights& DeviceSae::weights_for(const EncoderWeights& encoder, const 
   DeviceEncoder* handle = nullptr;
   finish(plugin_, plugin_.encoder_create(&made, &handle), checking);
   weights.encoder = {handle, plugin_.encoder_destroy};
+  if (reads.lost()) {
+    weights.encoder.reset();
+    throw reads.error();
+  }
   weights.centred = teaches;
   return weights;
 }
@@ -144,6 +150,7 @@ DeviceSae::Encoded DeviceSae::encode(const EncoderWeights& encoder, const Device
 }
 
 void DeviceSae::upload_decoder(const RowView& weights, const char* name) {
+  const MappedReads reads;
   const std::size_t size = dtype_size(weights.dtype), row = weights.width * size;
   const std::size_t stride = (row + kRowBytes - 1) / kRowBytes * kRowBytes;
   const DeviceTensor room = make_device_tensor(device_, Dtype::u8, {weights.rows, stride}, name);
@@ -164,6 +171,7 @@ void DeviceSae::upload_decoder(const RowView& weights, const char* name) {
     check_device(plugin_, plugin_.copy(device_.index, static_cast<std::uint8_t*>(room.data) + first * stride,
                                        staging.data(), count * stride));
   }
+  reads.check();
   decoder_ = room.owner;
   decoder_rows_ = {room.data, Place::device, weights.dtype, stride, weights.rows, weights.width};
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "native/core/error.h"
+#include "native/core/lost_pages.h"
 #include "native/core/thread_pool.h"
 
 namespace personascope {
@@ -159,6 +160,7 @@ std::shared_ptr<PreparedFile> PreparedFile::open(const std::string& path, std::u
   made->path_ = path;
   made->data_ = static_cast<std::uint8_t*>(data);
   made->size_ = expected.size;
+  made->watched_ = watch_mapping(data, expected.size, path);
   Header header;
   std::memcpy(&header, made->data_, sizeof header);
   if (std::memcmp(&header, &expected, offsetof(Header, sums)) != 0 || header.sum != header_sum(header))
@@ -185,11 +187,13 @@ std::shared_ptr<PreparedFile> PreparedFile::create(const std::string& path, std:
   if (data == MAP_FAILED) refuse(partial, "map the prepared copy");
   made->data_ = static_cast<std::uint8_t*>(data);
   made->size_ = header.size;
+  made->watched_ = watch_mapping(data, header.size, partial);
   std::memcpy(made->data_, &header, sizeof header);
   return made;
 }
 
 PreparedFile::~PreparedFile() {
+  if (watched_) forget_mapping(watched_);
   if (data_) munmap(data_, size_);
   if (!partial_.empty()) std::remove(partial_.c_str());
   if (file_ >= 0) ::close(file_);

@@ -19,6 +19,8 @@
 
 namespace personascope {
 
+struct WatchedMapping;
+
 enum class PreparedSection : int { panels = 0, scale, residual, norm, mean, mean_product, rows };
 constexpr std::size_t kPreparedSections = 7;
 
@@ -50,6 +52,7 @@ class PreparedFile {
   int file_ = -1;               // of a new one: holds its lock
   std::uint8_t* data_ = nullptr;
   std::size_t size_ = 0;
+  WatchedMapping* watched_ = nullptr;
 };
 
 // Of where W_enc comes from: `text` (sizes and times of files), its shape and type, and bytes sampled from

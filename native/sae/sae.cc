@@ -7,6 +7,7 @@
 #include <string>
 
 #include "native/core/check_finite.h"
+#include "native/core/lost_pages.h"
 #include "native/core/thread_pool.h"
 #include "native/kernels/encode/int8_copy.h"
 #include "native/kernels/gemm/gemm.h"
@@ -140,6 +141,7 @@ std::size_t Sae::bytes() const {
 const float* Sae::selection_scale(const std::function<void()>& check) const {
   if (!spec_.scale_by_decoder) return spec_.selection_scale.empty() ? nullptr : spec_.selection_scale.data();
   if (!decoder_norms_.empty()) return decoder_norms_.data();
+  const MappedReads reads;
   std::vector<float> norms(spec_.latents);
   row_norms(w_dec_.source(), norms.data(), [&](std::uint64_t) {
     if (check) check();
@@ -148,6 +150,7 @@ const float* Sae::selection_scale(const std::function<void()>& check) const {
     if (!std::isfinite(norms[l]))
       fail(ErrorCode::non_finite, w_dec_.source().name + ": the decoder vector of latent " +
                                       std::to_string(l) + " has norm " + std::to_string(norms[l]));
+  reads.check();
   decoder_norms_ = std::move(norms);
   return decoder_norms_.data();
 }
@@ -198,9 +201,12 @@ std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, s
                                           std::size_t stride, const ScreenHooks& hooks) const {
   const EncoderWeights& encoder = ready_encoder(hooks.check);
   const std::lock_guard lock(mutex_);
+  const MappedReads reads;
   Screening& state = screenings_[static_cast<std::size_t>(precision)];
   if (!state.screen && precision == Precision::int8 && cache_ && cache_->complete()) {
-    state.screen = cached_screen(encoder);
+    const std::shared_ptr<const Screen> kept = cached_screen(encoder);
+    reads.check();
+    state.screen = kept;
     state.taught = state.screen->mean.size() > 0;
   }
   const bool teaches = precision != Precision::fp32 && tokens >= kTeachingTokens;
@@ -224,7 +230,9 @@ std::shared_ptr<const Screen> Sae::screen(Precision precision, const float* x, s
   const auto room = keep ? std::make_shared<Int8Copy>(spec_.latents, padded_width(spec_.width), cache_,
                                                       cache_->section(PreparedSection::panels))
                          : nullptr;
-  state.screen = make_screen(encoder, precision, mean, hooks, copy, room);
+  const std::shared_ptr<const Screen> made = make_screen(encoder, precision, mean, hooks, copy, room);
+  reads.check();
+  state.screen = made;
   if (keep) write_cache(*state.screen);
   return state.screen;
 }
@@ -369,7 +377,9 @@ EncodeReport Sae::each_piece(const float* x, std::size_t tokens, std::size_t str
   piece.codes = lists.data();
   for (std::size_t first = 0; first < tokens; first += lists.size()) {
     const std::size_t count = std::min(lists.size(), tokens - first);
+    const MappedReads reads;
     encode_piece(x, first, count, stride, options, piece);
+    reads.check();
     take(first, count, piece);
     if (options.progress) options.progress(first + count);
   }

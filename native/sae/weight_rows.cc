@@ -6,6 +6,7 @@
 #include <string>
 
 #include "native/core/check_finite.h"
+#include "native/core/lost_pages.h"
 #include "native/core/thread_pool.h"
 
 namespace personascope {
@@ -91,6 +92,7 @@ RowView WeightRows::copied(std::uint8_t* to, bool write, const std::function<voi
   view.stride = copy_stride();
   const std::size_t size = dtype_size(view.dtype);
   if (!write) return view;
+  const MappedReads reads;
   constexpr std::size_t kRows = 256;
   const std::size_t blocks = (rows() + kRows - 1) / kRows;
   parallel_for(blocks, 1, [&](std::size_t first, std::size_t last) {
@@ -106,6 +108,7 @@ RowView WeightRows::copied(std::uint8_t* to, bool write, const std::function<voi
         copy_rows<2>(source_, begin, end, to, view.stride);
     }
   });
+  reads.check();
   return view;
 }
 
