@@ -4,6 +4,10 @@
  * thread, what was found and what was expected. Handles are opaque and belong to the caller, who destroys
  * them. A personascope_sae is immutable and may be used by any number of threads; a personascope_stats by one
  * at a time. Matrices are row-major fp32. No call keeps a pointer it was given beyond its return.
+ *
+ * Files are mapped. Where another program shortens one, or its disk fails, the system sends SIGBUS to whoever
+ * reads it; a handler that the first file installs makes PERSONASCOPE_IO of that, and passes on what is not
+ * its own to the handler that was there. One that is installed later should do the same.
  */
 #ifndef PERSONASCOPE_H
 #define PERSONASCOPE_H

@@ -12,6 +12,7 @@
 
 #include "native/core/half.h"
 #include "test/native/check.h"
+#include "test/native/io/files.h"
 
 using namespace personascope;
 
@@ -81,20 +82,13 @@ TEST(what_is_not_a_number_is_located) {
 }
 
 TEST(released_rows_of_a_mapped_file_are_read_again) {
-  // Beside this one: a file in memory has no disk to be read from again.
-  const std::string path = "activation_rows_test.values";
   constexpr std::size_t kRows = 4096, kWidth = 1024;
   std::vector<float> values(kRows * kWidth);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
-  {
-    std::FILE* file = std::fopen(path.c_str(), "wb");
-    CHECK_EQ(std::fwrite(values.data(), sizeof(float), values.size(), file), values.size());
-    std::fflush(file);
-    fsync(fileno(file));  // what is not written yet cannot leave the memory
-    std::fclose(file);
-  }
-  const int file = open(path.c_str(), O_RDONLY);
   const std::size_t bytes = values.size() * sizeof(float);
+  const TemporaryFile saved(std::string(reinterpret_cast<const char*>(values.data()), bytes));
+  const int file = open(saved.path.c_str(), O_RDONLY);
+  CHECK_EQ(fsync(file), 0);  // what is not written yet cannot leave the memory
   void* memory = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file, 0);
   const Tensor tensor = {
       "m", Dtype::f32, {kRows, kWidth}, {kWidth, 1}, static_cast<const std::uint8_t*>(memory), {}};
@@ -117,7 +111,6 @@ TEST(released_rows_of_a_mapped_file_are_read_again) {
   CHECK(out == values);
   munmap(memory, bytes);
   close(file);
-  std::remove(path.c_str());
 }
 
 TEST(rows_that_are_not_contiguous_stay_where_they_are) {

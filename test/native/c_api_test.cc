@@ -1,4 +1,5 @@
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -9,6 +10,7 @@
 #include "native/include/personascope.h"
 #include "native/sae/sae.h"
 #include "test/native/check.h"
+#include "test/native/io/files.h"
 #include "test/native/kernels/variants.h"
 
 using namespace personascope;
@@ -35,6 +37,41 @@ TEST(version_is_the_packages) {
   std::stringstream text;
   text << file.rdbuf();
   CHECK(text.str().find(std::string("\"version\": \"") + personascope_version() + "\"") != std::string::npos);
+}
+
+TEST(a_file_that_is_shortened_is_an_error) {
+  constexpr std::uint64_t kN = 4096, kD = 16;
+  const TemporaryFolder folder;
+  std::ofstream(folder.path + "/cfg.json")
+      << R"({"architecture":"topk","d_in":16,"d_sae":4096,"k":5,"apply_b_dec_to_input":true,"metadata":{}})";
+  std::string header, name = folder.path + "/sae_weights.safetensors";
+  std::uint64_t end = 0;
+  const auto tensor = [&](const std::string& of, const std::string& shape, std::uint64_t elements) {
+    header += (header.empty() ? "{\"" : ",\"") + of + "\":{\"dtype\":\"F32\",\"shape\":[" + shape +
+              "],\"data_offsets\":[" + std::to_string(end) + "," + std::to_string(end + 4 * elements) + "]}";
+    end += 4 * elements;
+  };
+  tensor("b_enc", "4096", kN);
+  tensor("b_dec", "16", kD);
+  tensor("W_enc", "16,4096", kN * kD);
+  tensor("W_dec", "4096,16", kN * kD);
+  header += "}";
+  const std::uint64_t size = header.size();
+  std::ofstream(name, std::ios::binary)
+      << std::string(reinterpret_cast<const char*>(&size), 8) << header << std::string(end, '\0');
+  personascope_sae* sae = nullptr;
+  CHECK_EQ(personascope_sae_load(folder.path.c_str(), &sae), 0);
+  std::vector<float> vector(kD), x(kD, 1);
+  CHECK_EQ(personascope_sae_decoder_vector(sae, kN - 1, vector.data()), 0);
+  std::filesystem::resize_file(name, 40'000);
+  for (int round = 0; round < 2; ++round) {
+    CHECK_EQ(personascope_sae_decoder_vector(sae, kN - 1, vector.data()), PERSONASCOPE_IO);
+    CHECK(std::string(personascope_last_error()).find(name) != std::string::npos);
+    std::uint32_t indices[5], count;
+    float values[5];
+    CHECK_EQ(personascope_sae_encode(sae, x.data(), 1, indices, values, &count), PERSONASCOPE_IO);
+  }
+  personascope_sae_destroy(sae);
 }
 
 TEST(encode_and_decode_agree_with_the_core) {

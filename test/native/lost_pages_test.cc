@@ -6,8 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,6 +16,7 @@
 #include "native/core/pages.h"
 #include "native/core/thread_pool.h"
 #include "test/native/check.h"
+#include "test/native/io/files.h"
 
 using namespace personascope;
 
@@ -25,20 +24,12 @@ namespace {
 
 constexpr std::size_t kPages = 64;
 
-// A file of kPages pages full of ones, removed in the end.
-class File {
- public:
-  explicit File(const std::string& name) : path_("lost_pages_test." + name) {
-    std::ofstream(path_, std::ios::binary) << std::string(kPages * kPage, '\1');
-  }
-  ~File() { std::remove(path_.c_str()); }
-  const std::string& path() const { return path_; }
+// kPages pages full of ones.
+struct File : TemporaryFile {
+  File() : TemporaryFile(std::string(kPages * kPage, '\1')) {}
   void shorten(std::size_t pages) const {
-    CHECK_EQ(truncate(path_.c_str(), static_cast<off_t>(pages * kPage)), 0);
+    CHECK_EQ(truncate(path.c_str(), static_cast<off_t>(pages * kPage)), 0);
   }
-
- private:
-  std::string path_;
 };
 
 // The first bytes of pages [first, last): ones, or zeros where they are lost.
@@ -61,14 +52,14 @@ std::string failure(const MappedReads& reads) {
 }
 
 bool names(const std::string& message, const File& file) {
-  return message.find(file.path()) != std::string::npos;
+  return message.find(file.path) != std::string::npos;
 }
 
 }  // namespace
 
 TEST(a_whole_file_is_read_without_a_word) {
-  const File file("whole");
-  const MappedFile mapped(file.path());
+  const File file;
+  const MappedFile mapped(file.path);
   const MappedReads reads;
   CHECK_EQ(count_ones(mapped, 0, kPages), kPages);
   CHECK(!reads.lost());
@@ -76,8 +67,8 @@ TEST(a_whole_file_is_read_without_a_word) {
 }
 
 TEST(a_shortened_file_is_told_of_each_time_it_is_read) {
-  const File file("shortened"), other("other");
-  const MappedFile mapped(file.path()), whole(other.path());
+  const File file, other;
+  const MappedFile mapped(file.path), whole(other.path);
   file.shorten(10);
   for (int round = 0; round < 3; ++round) {
     const MappedReads reads;
@@ -97,8 +88,8 @@ TEST(a_shortened_file_is_told_of_each_time_it_is_read) {
 }
 
 TEST(pages_are_lost_from_the_back_to_the_front) {
-  const File file("backwards");
-  const MappedFile mapped(file.path());
+  const File file;
+  const MappedFile mapped(file.path);
   file.shorten(0);
   const MappedReads reads;
   for (std::size_t page = kPages; page-- > 0;) CHECK_EQ(count_ones(mapped, page, page + 1), 0u);
@@ -112,8 +103,8 @@ TEST(pages_are_lost_from_the_back_to_the_front) {
 }
 
 TEST(who_begins_while_zeros_can_be_read_fails_too) {
-  const File file("late");
-  const MappedFile mapped(file.path());
+  const File file;
+  const MappedFile mapped(file.path);
   file.shorten(1);
   const MappedReads first;
   CHECK_EQ(count_ones(mapped, 5, 6), 0u);
@@ -124,10 +115,10 @@ TEST(who_begins_while_zeros_can_be_read_fails_too) {
 }
 
 TEST(a_loss_that_was_never_told_ends_with_its_file) {
-  const File file("forgotten");
+  const File file;
   const MappedReads before;
   {
-    const MappedFile mapped(file.path());
+    const MappedFile mapped(file.path);
     file.shorten(1);
     CHECK_EQ(count_ones(mapped, 0, kPages), 1u);
   }
@@ -138,10 +129,10 @@ TEST(a_loss_that_was_never_told_ends_with_its_file) {
 
 // The place of a mapping that is gone is used for the next.
 TEST(many_mappings_come_and_go) {
-  const File file("many");
+  const File file;
   for (int round = 0; round < 100; ++round) {
-    const MappedFile a(file.path());
-    const auto b = std::make_unique<MappedFile>(file.path());
+    const MappedFile a(file.path);
+    const auto b = std::make_unique<MappedFile>(file.path);
     const MappedReads reads;
     CHECK_EQ(count_ones(a, 0, kPages) + count_ones(*b, 0, kPages), 2 * kPages);
     CHECK(!reads.lost());
@@ -153,8 +144,8 @@ TEST(no_thread_takes_zeros_for_the_file) {
   set_thread_count(2);
   std::atomic<std::size_t> told{0}, unseen{0};
   for (int round = 0; round < 60; ++round) {
-    const File file("threads"), other("beside");
-    const MappedFile mapped(file.path()), whole(other.path());
+    const File file, other;
+    const MappedFile mapped(file.path), whole(other.path);
     std::atomic<bool> stop{false};
     std::vector<std::thread> readers;
     for (int reader = 0; reader < 3; ++reader)
@@ -181,11 +172,11 @@ TEST(no_thread_takes_zeros_for_the_file) {
 }
 
 TEST(what_is_not_ours_ends_the_process_as_before) {
-  const File file("foreign");
-  const MappedFile mapped(file.path());  // the handler is there
+  const File file;
+  const MappedFile mapped(file.path);  // the handler is there
   const pid_t child = fork();
   if (child == 0) {
-    const int descriptor = open(file.path().c_str(), O_RDONLY);
+    const int descriptor = open(file.path.c_str(), O_RDONLY);
     void* memory = mmap(nullptr, kPages * kPage, PROT_READ, MAP_PRIVATE, descriptor, 0);
     file.shorten(0);
     const volatile auto* data = static_cast<const volatile std::uint8_t*>(memory);
