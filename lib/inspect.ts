@@ -166,6 +166,13 @@ async function inspectCodes(path: string, options: TaskOptions): Promise<Inspect
     if (offsets[0] !== 0n || offsets.at(-1) !== BigInt(indices.length))
       problems.push(`offsets: run from ${offsets[0]} to ${offsets.at(-1)}, expected 0 to ${indices.length}`)
   }
+  const rows = offsets === undefined ? (shape[0] ?? 0) : offsets.length - 1
+  if (file.tensors.has('rows')) {
+    const numbers = file.view('rows')
+    if (numbers.length !== rows) problems.push(`rows: found ${numbers.length} numbers, expected ${rows}`)
+    const falls = numbers.findIndex((number, i) => i > 0 && number <= numbers[i - 1]!)
+    if (falls >= 0) problems.push(`rows: do not rise at ${falls}`)
+  }
   const largestLatent = indices.reduce((largest, index) => Math.max(largest, index), 0)
   if (format === CODES_FORMAT) {
     if (!(await isIntact(file, options))) problems.push(NOT_INTACT)
@@ -174,7 +181,7 @@ async function inspectCodes(path: string, options: TaskOptions): Promise<Inspect
   }
   return {
     kind: 'codes',
-    rows: offsets === undefined ? (shape[0] ?? 0) : offsets.length - 1,
+    rows,
     k: offsets === undefined ? (shape[1] ?? null) : null,
     pairs: indices.length,
     largestLatent,

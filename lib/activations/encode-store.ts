@@ -3,6 +3,7 @@
  *
  *   indices  U32, values F32  [rows, k], or [pairs] with
  *   offsets  U64 [rows + 1]   where the count varies from row to row
+ *   rows     U64 [rows]       their numbers in the store, where not all of its rows were encoded
  *   input_mean, input_scale   F32 [rows], where the SAE normalises its inputs
  *
  * Until it is whole, its parts lie beside it in a folder `….parts`.
@@ -23,8 +24,9 @@ import type { RowSelection } from './select.js'
 import type { ActivationStore } from './store.js'
 
 export const CODES_FORMAT = 'personascope-codes'
-const VERSION = '1'
+const VERSION = '2'
 const JOB_FILE = 'job.json'
+const JOB_VERSION = 2
 
 export interface EncodeStoreOptions extends TaskOptions {
   /** Rows that are encoded. Default 'all'. */
@@ -57,7 +59,7 @@ interface Part {
 
 const jobSchema = z.strictObject({
   format: z.literal('personascope-encode-job'),
-  version: z.literal(1),
+  version: z.literal(JOB_VERSION),
   identity: z.string(),
   store: z.string(),
 })
@@ -83,7 +85,7 @@ export async function encodeStore(
   const folder = `${out}.parts`
   const job = {
     format: 'personascope-encode-job',
-    version: 1,
+    version: JOB_VERSION,
     identity: JSON.stringify([identity, sae.latents, typeof select === 'string' ? select : 'mask']),
     store: store.fingerprint,
   } as const
@@ -94,7 +96,7 @@ export async function encodeStore(
     await writeJson(join(folder, JOB_FILE), job)
   }
   const bufferedPairs = 1 << 23
-  let pending: SparseCodes[] = []
+  let pending: EncodedRows[] = []
   let pendingPairs = 0
   let begun = performance.now()
   let until = parts.at(-1)?.until ?? 0
@@ -110,7 +112,7 @@ export async function encodeStore(
   try {
     for await (const batch of store.batches({ batchSize, select, firstRow: until, signal, reuse: true })) {
       const codes = await sae.encode(batch.values, { signal })
-      pending.push(codes)
+      pending.push({ codes, rows: select === 'all' ? undefined : BigUint64Array.from(batch.ids, BigInt) })
       pendingPairs += codes.indices.length
       until = batch.ids[batch.rows - 1]! + 1
       report()
@@ -161,12 +163,19 @@ async function readParts(folder: string, job: z.infer<typeof jobSchema>): Promis
   return parts
 }
 
+interface EncodedRows {
+  codes: SparseCodes
+  /** Their numbers in the store, where not all are encoded. */
+  rows: BigUint64Array | undefined
+}
+
 async function writePart(
   folder: string,
-  codes: readonly SparseCodes[],
+  encoded: readonly EncodedRows[],
   until: number,
   task: TaskOptions,
 ): Promise<Part> {
+  const codes = encoded.map((one) => one.codes)
   const rows = codes.reduce((sum, one) => sum + one.rows, 0)
   const pairs = codes.reduce((sum, one) => sum + one.indices.length, 0)
   const counts = new Uint32Array(rows)
@@ -178,6 +187,8 @@ async function writePart(
     { name: 'values', dtype: 'F32', shape: [pairs], data: () => codes.map((one) => one.values) },
     { name: 'counts', dtype: 'U32', shape: [rows], data: counts },
   ]
+  if (encoded.every((one) => one.rows !== undefined))
+    tensors.push({ name: 'rows', dtype: 'U64', shape: [rows], data: () => encoded.map((one) => one.rows!) })
   for (const [name, of] of inputTensors) {
     if (codes.every((one) => of(one) !== undefined))
       tensors.push({ name, dtype: 'F32', shape: [rows], data: () => codes.map((one) => of(one)!) })
@@ -232,9 +243,13 @@ async function joinParts(
   ]
   if (k === undefined)
     tensors.push({ name: 'offsets', dtype: 'U64', shape: [rows + 1], data: () => offsetsOf(parts.map(open)) })
-  for (const [name] of inputTensors)
+  for (const [name, dtype] of [
+    ['rows', 'U64'],
+    ['input_mean', 'F32'],
+    ['input_scale', 'F32'],
+  ] as const)
     if (parts.every((part) => open(part).tensors.has(name)))
-      tensors.push({ name, dtype: 'F32', shape: [rows], data: concatenated(name) })
+      tensors.push({ name, dtype, shape: [rows], data: concatenated(name) })
   const metadata = { format: CODES_FORMAT, version: VERSION, latents: String(sae.latents) }
   try {
     await writeSafetensors(out, tensors, { ...task, metadata, digest: 'content' })

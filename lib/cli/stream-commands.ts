@@ -114,7 +114,8 @@ export function addStreamCommands(program: Command, terminal: Terminal, signal: 
       .summary('encode activations to sparse codes')
       .description(
         "Encode a store of activations with an SAE. The output holds 'indices' U32 and 'values' F32 [tokens, k]; where the " +
-          "count varies they are flat, and 'offsets' U64 [tokens + 1] divides them.",
+          "count varies they are flat, and 'offsets' U64 [tokens + 1] divides them. With --tokens, 'rows' U64 [tokens] are " +
+          'their numbers in the store.',
       )
       .requiredOption('--sae <path>', 'the SAE, in any format that personascope reads')
       .requiredOption('--activations <path>', 'the activations')

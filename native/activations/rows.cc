@@ -1,6 +1,8 @@
 #include "native/activations/rows.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -20,6 +22,21 @@ void convert(const std::uint8_t* from, std::uint64_t count, float* out, const Co
     std::memcpy(&value, from + i * sizeof(Stored), sizeof(Stored));
     out[i] = to_float(value);
   }
+}
+
+// What stands there, as it is said of a value that fp32 cannot hold.
+std::string text_of(const Tensor& tensor, std::uint64_t row, std::uint64_t column, float converted) {
+  if (tensor.dtype != Dtype::f64) return std::to_string(converted);
+  double value;
+  std::memcpy(&value,
+              tensor.data + (static_cast<std::int64_t>(row) * tensor.strides[0] +
+                             static_cast<std::int64_t>(column) * tensor.strides[1]) *
+                                static_cast<std::int64_t>(sizeof value),
+              sizeof value);
+  if (!std::isfinite(value)) return std::to_string(value);
+  char text[64];
+  std::snprintf(text, sizeof text, "%g, beyond the range of F32", value);
+  return text;
 }
 
 std::uint64_t row_bytes(const Tensor& tensor) {
@@ -62,10 +79,12 @@ void read_rows(const Tensor& activations, std::uint64_t first, std::uint64_t cou
     read_f32(activations, first * width, values, out);
   }
   const std::size_t bad = first_non_finite(out, values);
-  if (bad < values)
-    fail(ErrorCode::non_finite, activations.name + ": row " + std::to_string(first + bad / width) +
-                                    ", component " + std::to_string(bad % width) + " is " +
-                                    std::to_string(out[bad]));
+  if (bad < values) {
+    const std::uint64_t row = first + bad / width, column = bad % width;
+    fail(ErrorCode::non_finite, activations.name + ": row " + std::to_string(row) + ", component " +
+                                    std::to_string(column) + " is " +
+                                    text_of(activations, row, column, out[bad]));
+  }
 }
 
 void prefetch_rows(const Tensor& mapped, std::uint64_t first, std::uint64_t count) {

@@ -14,6 +14,7 @@ import { Random } from '../../lib/core/random.js'
 import type { TaskOptions } from '../../lib/core/task.js'
 import { collectStats } from '../../lib/diffing/collect.js'
 import { LatentStats } from '../../lib/diffing/latent-stats.js'
+import { inspectPath } from '../../lib/inspect.js'
 import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
@@ -112,7 +113,7 @@ describe('encode', () => {
     expect(file.u32('indices', [rows, k])).toEqual(codes.indices)
     expect(await file.f32('values', { shape: [rows, k] })).toEqual(codes.values)
     expect([...file.tensors.keys()].toSorted()).toEqual(['indices', 'values'])
-    expect(file.metadata).toMatchObject({ format: 'personascope-codes', version: '1' })
+    expect(file.metadata).toMatchObject({ format: 'personascope-codes', version: '2' })
     expect((await readdir(folder)).toSorted()).toEqual(['base', 'codes.safetensors', 'sae', 'tuned'])
   })
 
@@ -159,14 +160,23 @@ describe('encode', () => {
         return activationsOf(2, 0)[row * dModel + (i % dModel)]!
       }),
     )
-    expect(SafetensorsFile.open(at('last.safetensors')).u32('indices')).toEqual(expected.indices)
+    const kept = SafetensorsFile.open(at('last.safetensors'))
+    expect(kept.u32('indices')).toEqual(expected.indices)
+    expect(Array.from(kept.view('rows') as BigUint64Array, Number)).toEqual(
+      Array.from({ length: prompts }, (_, prompt) => prompt * tokensPerPrompt + 7),
+    )
+    expect(await inspectPath(at('last.safetensors'))).toMatchObject({ rows: prompts, problems: [] })
   })
 
-  it('stopped in the middle and resumed gives the same bytes', async () => {
+  it.each([
+    ['all rows', 'all' as const],
+    ['every third row', Uint8Array.from({ length: rows }, (_, row) => (row % 3 === 1 ? 1 : 0))],
+  ])('of %s, stopped in the middle and resumed gives the same bytes', async (_, select) => {
     const store = await ActivationStore.open(at('base'))
-    await encodeStore(sae, store, at('whole.safetensors'), {})
+    await encodeStore(sae, store, at('whole.safetensors'), { select })
     const controller = new AbortController()
     const stopped = encodeStore(sae, store, at('codes.safetensors'), {
+      select,
       batchSize: 50,
       partSeconds: 0,
       signal: controller.signal,
@@ -181,6 +191,7 @@ describe('encode', () => {
     await cp(at('codes.safetensors.parts'), at('copy.safetensors.parts'), { recursive: true })
     let first = 0
     await encodeStore(sae, store, at('codes.safetensors'), {
+      select,
       resume: true,
       batchSize: 33,
       onProgress: ({ done }) => (first ||= done),
@@ -190,7 +201,7 @@ describe('encode', () => {
     expect((await readFile(at('codes.safetensors'))).equals(whole)).toBe(true)
     // Parts of something else, and damaged parts.
     const resume = (identity: string): Promise<unknown> =>
-      encodeStore(sae, store, at('copy.safetensors'), { resume: true, identity })
+      encodeStore(sae, store, at('copy.safetensors'), { select, resume: true, identity })
     await expect(resume('another SAE')).rejects.toThrow(/parts of other inputs/)
     const part = (await readdir(at('copy.safetensors.parts'))).find((name) => name.startsWith('part'))
     const bytes = await readFile(join(at('copy.safetensors.parts'), part!))

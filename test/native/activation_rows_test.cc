@@ -74,6 +74,23 @@ TEST(what_is_not_a_number_is_located) {
     CHECK(error.code() == ErrorCode::non_finite);
     CHECK(std::strstr(error.what(), "f: tensor 'activations': row 2, component 1 is inf") != nullptr);
   }
+  // Finite where it lies, but not in fp32.
+  std::vector<double> f64;
+  const Tensor wide = tensor_of(f64, Dtype::f64, [](double v) { return v; });
+  const auto message = [&](const Tensor& of, std::uint64_t rows) -> std::string {
+    try {
+      read_rows(of, 0, rows, out.data());
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::non_finite);
+      return error.what();
+    }
+    return "";
+  };
+  f64[5] = -1e39;
+  CHECK(message(wide, 4).find("row 1, component 2 is -1e+39, beyond the range of F32") != std::string::npos);
+  CHECK(message(transposed(wide), 3).find("row 2, component 1 is -1e+39, beyond") != std::string::npos);
+  f64[5] = std::numeric_limits<double>::quiet_NaN();
+  CHECK(message(wide, 4).find("component 2 is nan") != std::string::npos);
   Tensor whole = tensor;
   whole.dtype = Dtype::i32;
   CHECK_THROWS(read_rows(whole, 0, 1, out.data()), ErrorCode::format);
