@@ -18,24 +18,41 @@ interface StreamedStep {
 }
 
 interface Run {
+  /** Without the time that it stood still. */
   seconds: number
+  stoodMilliseconds: number
   /** The last of each step. */
   steps: Map<string, StreamedStep>
   peakAnonymousBytes: number
   peakRssBytes: number
 }
 
-/** Runs `personascope diff`; `kill` is asked at every progress whether to end it there. */
+/**
+ * Runs `personascope diff`. At every progress `kill` is asked whether to end it there, and `rest` what to do while it
+ * stands still, if anything.
+ */
 async function runDiff(
   args: readonly string[],
-  kill: (step: StreamedStep) => boolean = () => false,
+  {
+    kill,
+    rest,
+  }: {
+    kill?: (step: StreamedStep) => boolean
+    rest?: (step: StreamedStep) => (() => Promise<void>) | undefined
+  },
 ): Promise<Run> {
   const main = join(root, 'dist', 'cli', 'main.js')
   const begun = performance.now()
   const child = spawn(process.execPath, [main, 'diff', ...args, '--json'], {
     stdio: ['ignore', 'ignore', 'pipe'],
   })
-  const run: Run = { seconds: 0, steps: new Map(), peakAnonymousBytes: 0, peakRssBytes: 0 }
+  const run: Run = {
+    seconds: 0,
+    stoodMilliseconds: 0,
+    steps: new Map(),
+    peakAnonymousBytes: 0,
+    peakRssBytes: 0,
+  }
   const timer = setInterval(() => {
     try {
       const field = memory(child.pid!)
@@ -56,14 +73,21 @@ async function runDiff(
     if (said.event === 'error') error = said.message ?? line
     if (said.event !== 'progress') continue
     run.steps.set(said.step, said)
-    if (killed || !kill(said)) continue
+    const meanwhile = rest?.(said)
+    if (meanwhile !== undefined) {
+      const stopped = performance.now()
+      child.kill('SIGSTOP')
+      await meanwhile().finally(() => child.kill('SIGCONT'))
+      run.stoodMilliseconds += performance.now() - stopped
+    }
+    if (killed || kill?.(said) !== true) continue
     killed = true
     child.kill('SIGKILL')
   }
   const status = await closed
   clearInterval(timer)
   if (!killed && status !== 0) throw new Error(`bench: personascope diff ended with ${status}: ${error}`)
-  run.seconds = (performance.now() - begun) / 1000
+  run.seconds = (performance.now() - begun - run.stoodMilliseconds) / 1000
   return run
 }
 
@@ -93,25 +117,33 @@ export async function diffBench(options: BenchOptions = {}): Promise<DiffResult>
       await bare.ask('open')
       const prepared = await bare.ask<Times & { bytes: number }>('prepare')
       await bare.ask('encode')
-      // Long enough that a neighbour's second does not count for all.
-      const encodeSome = async (): Promise<{ tokens: number; seconds: number }> => {
-        const sum = { tokens: 0, seconds: 0 }
-        while (sum.seconds < 15 && sum.tokens < 2 * tokens) {
-          sum.seconds += (await bare.ask<Times>('encode')).seconds
-          sum.tokens += known
-        }
-        return sum
-      }
       for (let round = 0; round < rounds; round++) {
         onMessage?.(`round ${round + 1}`)
-        const before = await encodeSome()
-        const run = await runDiff([...args, '-o', table('whole')])
-        const after = await encodeSome()
-        const encode = (before.tokens + after.tokens) / (before.seconds + after.seconds)
+        // The machine's speed changes within minutes: the two take turns, the diff stands still meanwhile.
+        const bareSum = { tokens: 0, seconds: 0 }
+        const encodeSome = async (): Promise<void> => {
+          const until = { tokens: bareSum.tokens + tokens / 4, seconds: bareSum.seconds + 6 }
+          while (bareSum.seconds < until.seconds && bareSum.tokens < until.tokens) {
+            bareSum.seconds += (await bare.ask<Times>('encode')).seconds
+            bareSum.tokens += known
+          }
+        }
+        let begun: number | undefined
+        const due = ['base', 'tuned'].flatMap((step) => [1, 2, 3].map((quarter) => ({ step, quarter })))
+        const rest = ({ step, done, total, perSecond, at }: StreamedStep) => {
+          if (perSecond > 0) begun ??= at - (1000 * done) / perSecond
+          const [next] = due
+          if (next?.step !== step || done < (total * next.quarter) / 4) return undefined
+          due.shift()
+          return encodeSome
+        }
+        await encodeSome()
+        const run = await runDiff([...args, '-o', table('whole')], { rest })
+        await encodeSome()
+        const encode = bareSum.tokens / bareSum.seconds
         // From the first token of one model to the last of the other, with all that lies between.
-        const first = run.steps.get('base')!
-        const begun = first.at - (1000 * first.done) / first.perSecond
-        const stream = (2 * tokens) / ((run.steps.get('tuned')!.at - begun) / 1000)
+        const seconds = (run.steps.get('tuned')!.at - begun! - run.stoodMilliseconds) / 1000
+        const stream = (2 * tokens) / seconds
         runs.push(run)
         encodes.push(encode)
         streams.push(stream)
@@ -119,8 +151,8 @@ export async function diffBench(options: BenchOptions = {}): Promise<DiffResult>
       }
       onMessage?.('killed half-way, and resumed')
       const again = [...args, '-o', table('resumed')]
-      await runDiff(again, ({ step, done, total }) => step === 'tuned' && done >= total / 2)
-      await runDiff([...again, '--resume'])
+      await runDiff(again, { kill: ({ step, done, total }) => step === 'tuned' && done >= total / 2 })
+      await runDiff([...again, '--resume'], {})
       const peak = Math.max(...runs.map((run) => run.peakAnonymousBytes))
       const seconds = median(runs.map((run) => run.seconds))
       return {

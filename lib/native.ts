@@ -302,7 +302,9 @@ export interface NativeSaeSpec {
   magnitudeScale?: Float32Array
   magnitudeBias?: Float32Array
   selectionScale?: Float32Array
-  scaleByDecoder?: boolean
+  /** Of a DecoderScale. */
+  decoderJoined?: number
+  decoderAdded?: number
   /** [layers], and [layers, latents]: native/sae/decoder_rows.h. */
   layerThresholds?: Float32Array
   layerNorms?: Float32Array

@@ -388,8 +388,15 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
   if (precision !== undefined) made.precision = precision
   if (options.device !== undefined) made.device = options.device
   if (spec.wSkip !== undefined) made.wSkip = spec.wSkip
-  if (spec.selectionScale === 'decoder-norms') made.scaleByDecoder = true
-  else if (spec.selectionScale !== undefined) made.selectionScale = spec.selectionScale
+  if (spec.selectionScale instanceof Float32Array) made.selectionScale = spec.selectionScale
+  else if (spec.selectionScale !== undefined) {
+    const { joined, added } = spec.selectionScale
+    requireArgument(
+      added === 0 || (spec.layers ?? 1) === 1 || !(spec.wDec instanceof Float32Array),
+      "selectionScale: the sum of the layers' norms needs a decoder that lies in a file",
+    )
+    Object.assign(made, { decoderJoined: joined, decoderAdded: added })
+  }
   if (spec.layerGates !== undefined)
     Object.assign(made, { layerThresholds: spec.layerGates.thresholds, layerNorms: spec.layerGates.norms })
   if (standardise !== undefined) Object.assign(made, { mean: standardise.mean, scale: standardise.scale })

@@ -26,6 +26,18 @@ export type InputNorm = 'none' | 'constant_norm_rescale' | 'layer_norm'
 /** A tensor where it lies (mapped file), or values at hand, row-major. */
 export type WeightSource = NativeTensor | Float32Array
 
+/**
+ * A factor a latent, from the norms of its decoder vectors, one a layer of a crosscoder: `joined` × that of all of them side
+ * by side + `added` × the sum of theirs. Both at least 0.
+ */
+export interface DecoderScale {
+  joined: number
+  added: number
+}
+
+/** The norms of the decoder vectors. */
+export const DECODER_NORMS: DecoderScale = { joined: 1, added: 0 }
+
 export interface SaeSpec {
   /** Width of the input. A crosscoder's layers stand side by side: layers × d_model. */
   dModel: number
@@ -46,10 +58,10 @@ export interface SaeSpec {
   /** b_dec is subtracted from the input first (after normalisation). */
   subtractDecoderBias: boolean
   /**
-   * [latents] ≥ 0: latents are chosen by h × this (SAELens' rescale_acts_by_decoder_norm, crosscoders). As
-   * 'decoder-norms', those are read when something is first encoded: a decoder may be larger than memory.
+   * [latents] ≥ 0: latents are chosen by h × this (SAELens' rescale_acts_by_decoder_norm, crosscoders). A DecoderScale is
+   * computed when something is first encoded: a decoder may be larger than memory.
    */
-  selectionScale?: Float32Array | 'decoder-norms'
+  selectionScale?: Float32Array | DecoderScale
   /**
    * Of decoupled crosscoders: `norms` [layers, latents], `thresholds` [layers]. A code counts in a layer, when it is
    * decoded, where code × norm > threshold.

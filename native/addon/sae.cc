@@ -74,7 +74,9 @@ SaeSpec sae_spec(const Napi::Value& value) {
   spec.magnitude_scale = floats(given, "magnitudeScale", n);
   spec.magnitude_bias = floats(given, "magnitudeBias", n);
   spec.selection_scale = floats(given, "selectionScale", n);
-  spec.scale_by_decoder = given.Get("scaleByDecoder").ToBoolean();
+  if (!given.Get("decoderJoined").IsUndefined())
+    spec.decoder_scale = {number(given.Get("decoderJoined"), "selectionScale.joined"),
+                          number(given.Get("decoderAdded"), "selectionScale.added")};
   if (!given.Get("layerThresholds").IsUndefined()) {
     const auto thresholds = typed_array<float>(given.Get("layerThresholds"), "layerThresholds");
     spec.layer_gates.thresholds.assign(thresholds.data, thresholds.data + thresholds.size);

@@ -28,6 +28,9 @@ class DecoderRows {
   void read(std::size_t latent, float* out) const;
   // As it was given, or the copy.
   const Tensor& source() const { return layers_.size() == 1 ? layers_[0]->source() : source_; }
+  // Of one layer: [latents, width / layers].
+  std::size_t layers() const { return layers_.size(); }
+  const Tensor& layer(std::size_t number) const { return layers_[number]->source(); }
   // The rows of all of it, or null where there is one matrix a layer.
   const WeightRows* whole() const { return layers_.size() == 1 ? layers_[0].get() : nullptr; }
   // Memory of its own, bytes.

@@ -139,20 +139,31 @@ std::size_t Sae::bytes() const {
 }
 
 const float* Sae::selection_scale(const std::function<void()>& check) const {
-  if (!spec_.scale_by_decoder) return spec_.selection_scale.empty() ? nullptr : spec_.selection_scale.data();
-  if (!decoder_norms_.empty()) return decoder_norms_.data();
+  const DecoderScale& by_decoder = spec_.decoder_scale;
+  if (!by_decoder.any()) return spec_.selection_scale.empty() ? nullptr : spec_.selection_scale.data();
+  if (!decoder_scale_.empty()) return decoder_scale_.data();
   const MappedReads reads;
-  std::vector<float> norms(spec_.latents);
-  row_norms(w_dec_.source(), norms.data(), [&](std::uint64_t) {
-    if (check) check();
-  });
-  for (std::size_t l = 0; l < norms.size(); ++l)
-    if (!std::isfinite(norms[l]))
-      fail(ErrorCode::non_finite, w_dec_.source().name + ": the decoder vector of latent " +
-                                      std::to_string(l) + " has norm " + std::to_string(norms[l]));
+  std::vector<float> norms(spec_.latents), scale(spec_.latents);
+  std::vector<double> squares(spec_.latents), sums(spec_.latents);
+  for (std::size_t layer = 0; layer < w_dec_.layers(); ++layer) {
+    const Tensor& vectors = w_dec_.layer(layer);
+    row_norms(vectors, norms.data(), [&](std::uint64_t) {
+      if (check) check();
+    });
+    for (std::size_t l = 0; l < norms.size(); ++l) {
+      const double norm = norms[l];
+      if (!std::isfinite(norm))
+        fail(ErrorCode::non_finite, vectors.name + ": the decoder vector of latent " + std::to_string(l) +
+                                        " has norm " + std::to_string(norm));
+      squares[l] += norm * norm;
+      sums[l] += norm;
+    }
+  }
+  for (std::size_t l = 0; l < scale.size(); ++l)
+    scale[l] = static_cast<float>(by_decoder.joined * std::sqrt(squares[l]) + by_decoder.added * sums[l]);
   reads.check();
-  decoder_norms_ = std::move(norms);
-  return decoder_norms_.data();
+  decoder_scale_ = std::move(scale);
+  return decoder_scale_.data();
 }
 
 const EncoderWeights& Sae::ready_encoder(const std::function<void()>& check) const {

@@ -147,7 +147,7 @@ class Sae {
   std::unique_ptr<DeviceSae> device_;  // null: the CPU
   mutable std::mutex mutex_;
   mutable EncoderWeights encoder_;
-  mutable std::vector<float> decoder_norms_;
+  mutable std::vector<float> decoder_scale_;
   mutable std::shared_ptr<PreparedFile> cache_;
   // What encoding with one precision has come to know; guarded by mutex_.
   struct Screening {

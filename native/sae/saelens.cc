@@ -171,7 +171,7 @@ SaeSpec read_saelens(const std::string& folder) {
   if (config.rule == SelectionRule::threshold)
     spec.threshold = config.has_threshold ? thresholds(weights, n) : std::vector<float>{0};
   if (config.scale_by_decoder) {
-    spec.scale_by_decoder = true;
+    spec.decoder_scale.joined = 1;
     spec.scaled_codes = true;
   }
   return spec;

@@ -123,9 +123,13 @@ void check_spec(const SaeSpec& spec) {
     check_vector("magnitude scale", spec.magnitude_scale, n);
     check_vector("magnitude bias", spec.magnitude_bias, n);
   }
-  const bool scaled = spec.scale_by_decoder || !spec.selection_scale.empty();
+  const DecoderScale& by_decoder = spec.decoder_scale;
+  for (const double factor : {by_decoder.joined, by_decoder.added})
+    require(std::isfinite(factor) && factor >= 0, ErrorCode::invalid_argument,
+            "decoder scale: found " + std::to_string(factor) + ", expected at least 0");
+  const bool scaled = by_decoder.any() || !spec.selection_scale.empty();
   require(!gated || !scaled, ErrorCode::invalid_argument, "SAE: a gated one has no selection scale");
-  require(!spec.scale_by_decoder || spec.selection_scale.empty(), ErrorCode::invalid_argument,
+  require(!by_decoder.any() || spec.selection_scale.empty(), ErrorCode::invalid_argument,
           "SAE: a selection scale, and the decoder's norms for it");
   check_optional("selection scale", spec.selection_scale, n);
   for (std::size_t l = 0; l < spec.selection_scale.size(); ++l)

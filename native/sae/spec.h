@@ -19,6 +19,13 @@ enum class EncoderLayout : int {
   width_major = 1 /* [width, latents] */
 };
 
+// A factor a latent, from the norms of its decoder vectors, one a layer of a crosscoder.
+struct DecoderScale {
+  double joined = 0;  // x the norm of all of them side by side
+  double added = 0;   // x the sum of theirs
+  bool any() const { return joined != 0 || added != 0; }
+};
+
 struct SaeSpec {
   std::size_t latents = 0, width = 0;
   std::size_t out_width = 0;  // 0: width
@@ -49,8 +56,8 @@ struct SaeSpec {
   std::vector<float> threshold;     // [latents], or one for all
   std::vector<float> gate_bias, magnitude_scale, magnitude_bias;  // [latents]; gated
   std::vector<float> selection_scale;                             // [latents] or empty
-  bool scale_by_decoder = false;  // instead: the norms of the decoder vectors, which encoding reads
-  LayerGates layer_gates;         // of decoupled crosscoders
+  DecoderScale decoder_scale;  // instead of it: encoding reads the decoder
+  LayerGates layer_gates;      // of decoupled crosscoders
 };
 
 // The device of that name (see choose_device) for an SAE. 'auto' takes the CPU where fp32 is asked for, which

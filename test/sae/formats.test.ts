@@ -87,6 +87,7 @@ const inexpressible: Record<string, RegExp> = {
   'sparsify/skip-transcoder': /transcoders that select by topk/,
   'crosscoder/batchtopk': /crosscoders/,
   'crosscoder/decoupled': /crosscoders/,
+  'crosscoder/mixed-norm': /crosscoders/,
   'crosscoder/relu': /crosscoders/,
   'crosscoder/sae-norm': /crosscoders/,
 }

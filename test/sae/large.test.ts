@@ -7,7 +7,7 @@ import { temporaryFolder } from '../io/temporary-folder.js'
 /** A sparse file: gigabytes long, a few kilobytes on the disk. Says where the bytes of each tensor begin. */
 async function sparseFile(
   path: string,
-  tensors: Record<string, { dtype: 'BF16' | 'F32'; shape: number[] }>,
+  tensors: Record<string, { dtype: 'BF16' | 'F32'; shape: readonly number[] }>,
 ): Promise<Record<string, number>> {
   const begins: Record<string, number> = {}
   const entries: Record<string, object> = {}
@@ -79,7 +79,11 @@ it('a folder of 17 GB opens at once, and a decoder vector reads kilobytes', asyn
   }
 })
 
-it('so does a crosscoder, whose decoder lies layer by layer', async () => {
+it.each([
+  ['a crosscoder', {}],
+  // Latents are chosen by the norms of its decoder vectors.
+  ['one of BatchTopK', { threshold: { dtype: 'F32', shape: [1] } }],
+] as const)('so does %s, whose decoder lies layer by layer', async (_, more) => {
   const [layers, d, latents] = [2, 2048, 1 << 20]
   const folder = await temporaryFolder()
   const path = join(folder, 'model.safetensors')
@@ -88,6 +92,7 @@ it('so does a crosscoder, whose decoder lies layer by layer', async () => {
     'decoder.weight': { dtype: 'BF16', shape: [layers, latents, d] },
     'encoder.bias': { dtype: 'F32', shape: [latents] },
     'decoder.bias': { dtype: 'F32', shape: [layers, d] },
+    ...more,
   })
   expect((await stat(path)).size).toBeGreaterThan(17e9)
   const latent = 987_654

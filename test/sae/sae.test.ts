@@ -8,6 +8,7 @@ import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
 import { native } from '../../lib/native.js'
 import { SparseCodes } from '../../lib/sae/codes.js'
 import { Sae } from '../../lib/sae/sae.js'
+import { DECODER_NORMS } from '../../lib/sae/spec.js'
 
 const dModel = 13
 const latents = 37
@@ -317,9 +318,7 @@ describe('files in SAELens layout', () => {
     }
     // Codes of another SAE are divided by the norms too, whether or not it has encoded something.
     const [lazy, given] = await Promise.all(
-      (['decoder-norms', selectionScale] as const).map((scale) =>
-        Sae.fromSpec({ ...spec, selectionScale: scale }),
-      ),
+      [DECODER_NORMS, selectionScale].map((scale) => Sae.fromSpec({ ...spec, selectionScale: scale })),
     )
     const wanted = await given!.encode(x)
     expect(await lazy!.decode(wanted)).toEqual(await given!.decode(wanted))

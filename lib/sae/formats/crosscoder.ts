@@ -8,7 +8,7 @@ import { PersonascopeError } from '../../core/errors.js'
 import { callNative, type TaskOptions } from '../../core/task.js'
 import { readJson } from '../../io/json.js'
 import { TensorFile } from '../../io/tensor-file.js'
-import type { SaeSpec } from '../spec.js'
+import { DECODER_NORMS, type DecoderScale, type SaeSpec } from '../spec.js'
 import { fileWithEnding, type Place, type SaeFormat } from './format.js'
 import { batchThreshold, numberIn, refuse, rowNorms } from './weights.js'
 
@@ -103,13 +103,12 @@ async function selectionOf(
     refuse(file.path, 'threshold', `${thresholds.length} values`, 'one, as codes are not decoupled')
   const [selection] = Array.from(thresholds, (threshold) => batchThreshold(file.path, threshold))
   if (normalisation === 'none') return { selection: selection! }
+  if (!decoupled) return { selection: selection!, selectionScale: scaleOf(normalisation, config) }
   const decoder = file.tensor('decoder.weight')
   const norms = await rowNorms(
     callNative(() => decoder.reshape([layers * latents, decoder.shape[2]!])),
     options,
   )
-  if (!decoupled)
-    return { selection: selection!, selectionScale: scaleOf(normalisation, norms, layers, latents, config) }
   // The library gives a latent one code a layer. They are equal where they are not 0: here it is one code, there if any
   // layer has it, and decoding asks again for each layer.
   return { ...anyLayer(norms, thresholds, latents), layerGates: { norms, thresholds } }
@@ -133,29 +132,16 @@ function anyLayer(
   return { selection: { rule: 'threshold', threshold }, selectionScale }
 }
 
-/** Per latent, of the norms [layers, latents] of its decoder vectors. */
 function scaleOf(
-  normalisation: CodeNormalisation,
-  norms: Float32Array,
-  layers: number,
-  latents: number,
+  normalisation: Exclude<CodeNormalisation, 'none' | 'decoupled'>,
   config: Config,
-): Float32Array {
-  const sum = (latent: number, term: (norm: number) => number): number => {
-    let total = 0
-    for (let layer = 0; layer < layers; layer++) total += term(norms[layer * latents + latent]!)
-    return total
+): DecoderScale {
+  if (normalisation === 'crosscoder') return { joined: 0, added: 1 }
+  if (normalisation === 'sae') return DECODER_NORMS
+  return {
+    joined: config.code_normalization_alpha_sae ?? 1,
+    added: config.code_normalization_alpha_cc ?? 0.1,
   }
-  const added = (latent: number): number => sum(latent, (norm) => norm)
-  const joined = (latent: number): number => Math.sqrt(sum(latent, (norm) => norm * norm))
-  const ofSae = config.code_normalization_alpha_sae ?? 1
-  const ofLayers = config.code_normalization_alpha_cc ?? 0.1
-  const scale: Partial<Record<CodeNormalisation, (latent: number) => number>> = {
-    crosscoder: added,
-    sae: joined,
-    mixed: (latent) => ofSae * joined(latent) + ofLayers * added(latent),
-  }
-  return Float32Array.from({ length: latents }, (_, latent) => scale[normalisation]!(latent))
 }
 
 /**

@@ -7,7 +7,7 @@ import { readJson } from '../../io/json.js'
 import { TensorFile } from '../../io/tensor-file.js'
 import type { NativeTensor } from '../../native.js'
 import type { SaeMetadata } from '../config.js'
-import type { SaeSpec } from '../spec.js'
+import { DECODER_NORMS, type SaeSpec } from '../spec.js'
 import { fileWithEnding, type Place, type SaeFormat } from './format.js'
 import { batchThreshold, matrixShape, numberIn, refuse, requireK, requireNumber } from './weights.js'
 
@@ -82,7 +82,7 @@ const classes: Record<string, (state: State, n: number, d: number) => Promise<Pa
     subtractDecoderBias: true,
     bEnc: await state.bias('encoder.bias', n),
     bDec: await state.bias('bias', d),
-    selectionScale: 'decoder-norms',
+    selectionScale: DECODER_NORMS,
     scaledCodes: true,
   }),
   AutoEncoderNew: async (state, n, d) => ({

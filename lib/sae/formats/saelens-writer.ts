@@ -150,7 +150,7 @@ async function codeScaleOf(
   dOut: number,
   options: TaskOptions,
 ): Promise<Float32Array | undefined> {
-  if (selectionScale !== 'decoder-norms') return selectionScale
+  if (selectionScale === undefined || selectionScale instanceof Float32Array) return selectionScale
   const norms = new Float32Array(latents)
   const unused = new Float32Array(dOut)
   const step = Math.max(1, Math.floor(pieceValues / dOut))

@@ -14,7 +14,7 @@ import {
   metadataOf,
   type SaeLensConfig,
 } from '../config.js'
-import type { InputNorm, SaeSpec, Selection } from '../spec.js'
+import { DECODER_NORMS, type InputNorm, type SaeSpec, type Selection } from '../spec.js'
 import { missingFiles, type Place, type SaeFormat } from './format.js'
 import { batchThreshold, refuse, requireK, requireNumber } from './weights.js'
 
@@ -59,7 +59,7 @@ export const saelens: SaeFormat = {
     if (config.rescale_acts_by_decoder_norm ?? architecture.endsWith('batchtopk')) {
       if (!architecture.endsWith('topk'))
         refuse(where, 'rescale_acts_by_decoder_norm', true, `false for architecture '${architecture}'`)
-      spec.selectionScale = 'decoder-norms'
+      spec.selectionScale = DECODER_NORMS
       spec.scaledCodes = true
     }
     const factor = place.names.has(SCALER_FILE)
