@@ -17,7 +17,7 @@ class Column {
   Column() = default;
   template <class Allocator>
   Column(std::vector<T, Allocator> values)  // NOLINT: a vector is a column
-      : Column(std::make_shared<const std::vector<T, Allocator>>(std::move(values))) {}
+      : Column(of(std::make_shared<const std::vector<T, Allocator>>(std::move(values)))) {}
   // `owner`, a mapped file, keeps data [size] alive.
   Column(const T* data, std::size_t size, std::shared_ptr<const void> owner)
       : data_(data), size_(size), mapped_(data), mapped_end_(data + size), owner_(std::move(owner)) {}
@@ -28,6 +28,16 @@ class Column {
   const T* begin() const { return data_; }
   const T* end() const { return data_ + size_; }
   const T& operator[](std::size_t i) const { return data_[i]; }
+  // Those of a container that owns them.
+  template <class Values>
+  static Column of(std::shared_ptr<const Values> values) {
+    Column column;
+    column.data_ = values->data();
+    column.size_ = values->size();
+    column.owner_ = std::move(values);
+    return column;
+  }
+
   // The values [first, first + count), which are there.
   Column slice(std::size_t first, std::size_t count) const {
     Column part = *this;
@@ -49,10 +59,6 @@ class Column {
   }
 
  private:
-  template <class Allocator>
-  explicit Column(std::shared_ptr<const std::vector<T, Allocator>> values)
-      : data_(values->data()), size_(values->size()), owner_(std::move(values)) {}
-
   const T* data_ = nullptr;
   std::size_t size_ = 0;
   const T *mapped_ = nullptr, *mapped_end_ = nullptr;  // of the whole column, where it lies in a file

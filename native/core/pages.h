@@ -33,9 +33,20 @@ inline void* take_pages(std::size_t bytes) {
   return block;
 }
 
-// `bytes` as it was taken with.
+// `bytes` as it was taken with; or its last pages.
 inline void give_back_pages(void* block, std::size_t bytes) {
   munmap(block, in_pages(bytes));
+}
+
+// A block of more bytes that begins with the pages of the old one (null: there is none), which is gone then;
+// null, and the old one stays, if there is no memory. Pages are moved, not copied.
+inline void* grow_pages(void* block, std::size_t old_bytes, std::size_t bytes) {
+  void* const grown = take_pages(bytes);
+  if (!grown || !block) return grown;
+  const std::size_t old = in_pages(old_bytes);
+  if (mremap(block, old, old, MREMAP_MAYMOVE | MREMAP_FIXED, grown) != MAP_FAILED) return grown;
+  give_back_pages(grown, bytes);
+  return nullptr;
 }
 
 // Advice to the system on the pages that hold `data`.

@@ -12,6 +12,7 @@
 #include "native/core/column.h"
 #include "native/core/isa.h"
 #include "native/core/mapped_file.h"
+#include "native/core/paged_buffer.h"
 #include "native/core/paged_vector.h"
 #include "native/core/random.h"
 #include "native/core/spares.h"
@@ -112,6 +113,58 @@ TEST(columns_of_a_file_are_read_again_after_they_were_forgotten) {
   const Column<std::uint32_t> own(std::vector<std::uint32_t>(100'000, 7));
   own.forget();  // keeps its content
   CHECK(std::all_of(own.begin(), own.end(), [](std::uint32_t value) { return value == 7; }));
+}
+
+TEST(a_paged_buffer_grows_shrinks_and_keeps_its_values) {
+  const Philox random(3, 0);
+  std::uint64_t drawn = 0;
+  const auto draw = [&](std::uint32_t below) { return random.words(drawn++)[0] % below; };
+  PagedBuffer<std::uint32_t> buffer;
+  std::vector<std::uint32_t> expected;
+  const auto same = [&](const PagedBuffer<std::uint32_t>& found) {
+    return found.size() == expected.size() && std::equal(expected.begin(), expected.end(), found.data());
+  };
+  for (int step = 0; step < 300; ++step) {
+    switch (draw(6)) {
+      case 0:  // over a huge page now and then
+        buffer.reserve(draw(step % 50 == 0 ? 2'000'000 : 20'000));
+        break;
+      case 1: {
+        std::vector<std::uint32_t> more(draw(9000));
+        for (auto& value : more) value = draw(1u << 31);
+        buffer.append(more.data(), more.size());
+        expected.insert(expected.end(), more.begin(), more.end());
+        break;
+      }
+      case 2:
+        for (std::uint32_t i = 0; i < 1500; ++i) {
+          buffer.push_back(i);
+          expected.push_back(i);
+        }
+        break;
+      case 3:
+        buffer.fit();
+        break;
+      case 4: {
+        PagedBuffer<std::uint32_t> copy = buffer;
+        CHECK(same(copy));
+        copy.push_back(1);
+        buffer = std::move(copy);
+        expected.push_back(1);
+        break;
+      }
+      default:
+        if (draw(4) == 0) {
+          buffer.clear();
+          expected.clear();
+        }
+    }
+    CHECK(same(buffer));
+  }
+  buffer.clear();
+  buffer.fit();
+  buffer.push_back(7);
+  CHECK_EQ(buffer.back(), 7u);
 }
 
 TEST(spares_are_as_many_as_were_in_use_at_once) {

@@ -1,6 +1,8 @@
 #include "native/kernels/latent_stats/group_sums.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -15,7 +17,11 @@ namespace personascope {
 namespace {
 
 constexpr std::size_t kLeast = std::size_t{1} << 23;  // codes gathered before they are sorted in
-constexpr std::size_t kChunk = 8192;                  // latents
+
+// Latents a chunk, a power of two: enough chunks for threads to share, each small beside all of them.
+std::size_t chunk_of(std::size_t latents) {
+  return std::clamp<std::size_t>(std::bit_floor(latents / 32), 256, 8192);
+}
 
 // Takes the leading 24 bits off the number, or as many of them as fp32 can say; 0 when nothing is left.
 float take_part(WideSum& sum) {
@@ -50,28 +56,40 @@ float leading_part(double value) {
   return static_cast<double>(part) > value ? std::nextafter(part, 0.0f) : part;
 }
 
+// `made` becomes the column, and gets the memory that the old one had, unless others hold it too.
+template <class T>
+void replace(PagedBuffer<T>& made, Column<T>& column, std::shared_ptr<PagedBuffer<T>>& room) {
+  made.fit();
+  auto fresh = std::make_shared<PagedBuffer<T>>(std::move(made));
+  column = Column<T>::of(std::shared_ptr<const PagedBuffer<T>>(fresh));
+  if (room && room.use_count() == 1) {
+    std::atomic_thread_fence(std::memory_order_acquire);  // whoever held it has done with it
+    made = std::move(*room);
+  }
+  room = std::move(fresh);
+}
+
 }  // namespace
 
 // Makes the new columns of a chunk.
 struct GroupSums::Builder {
   std::vector<std::uint64_t>& begin;
-  PagedVector<std::uint32_t>& groups;
-  PagedVector<float>& parts;
+  PagedBuffer<std::uint32_t>& groups;
+  PagedBuffer<float>& parts;
 
   // About `expected` parts will come.
   void clear(std::uint64_t expected) {
     begin.assign(1, 0);
     groups.clear();
     parts.clear();
-    // Pages that are never touched cost nothing.
-    if (groups.capacity() < expected) groups.reserve(2 * expected);
-    if (parts.capacity() < expected) parts.reserve(2 * expected);
+    groups.reserve(expected);
+    parts.reserve(expected);
   }
 
   // Appends parts as they are.
   void copy(const Chunk& chunk, std::uint64_t first, std::uint64_t last) {
-    groups.insert(groups.end(), chunk.groups.begin() + first, chunk.groups.begin() + last);
-    parts.insert(parts.end(), chunk.parts.begin() + first, chunk.parts.begin() + last);
+    groups.append(chunk.groups.data() + first, last - first);
+    parts.append(chunk.parts.data() + first, last - first);
   }
 
   // Appends the sums of parts that are ordered by group.
@@ -111,9 +129,10 @@ struct GroupSums::Builder {
   }
 };
 
-GroupSums::GroupSums(std::size_t latents) : latents_(latents), chunks_((latents + kChunk - 1) / kChunk) {
+GroupSums::GroupSums(std::size_t latents)
+    : latents_(latents), chunk_(chunk_of(latents)), chunks_((latents + chunk_ - 1) / chunk_) {
   for (std::size_t c = 0; c < chunks_.size(); ++c)
-    chunks_[c].begin.resize(std::min(kChunk, latents - c * kChunk) + 1);
+    chunks_[c].begin.resize(std::min(chunk_, latents - c * chunk_) + 1);
 }
 
 bool GroupSums::empty() const {
@@ -139,8 +158,9 @@ void GroupSums::sort_in() {
   // Threads share the latents; each looks through all that was added.
   const std::size_t ranges = added_.size() < 32768 ? 1 : static_cast<std::size_t>(thread_count());
   if (sorting_.size() < ranges) sorting_.resize(ranges);
-  parallel_for(ranges, 1, [&](std::size_t begin, std::size_t) {
-    settle_chunks(chunks_.size() * begin / ranges, chunks_.size() * (begin + 1) / ranges, sorting_[begin]);
+  const std::vector<std::size_t> bounds = shares(ranges);
+  parallel_for(ranges, 1, [&](std::size_t range, std::size_t) {
+    settle_chunks(bounds[range], bounds[range + 1], sorting_[range]);
   });
   added_.clear();
   runs_.clear();
@@ -148,8 +168,29 @@ void GroupSums::sort_in() {
   for (const Chunk& chunk : chunks_) settled_ += chunk.parts.size();
 }
 
+std::vector<std::size_t> GroupSums::shares(std::size_t ranges) const {
+  if (ranges == 1) return {0, chunks_.size()};
+  // Of each chunk: what was added, and what is there already where that is made anew.
+  std::vector<std::size_t> work(chunks_.size());
+  const int shift = std::countr_zero(chunk_);
+  for (const Added& one : added_) ++work[one.latent >> shift];
+  std::size_t total = 0;
+  for (std::size_t c = 0; c < work.size(); ++c) {
+    if (work[c] > 0) work[c] += chunks_[c].parts.size();
+    total += work[c];
+  }
+  std::vector<std::size_t> bounds = {0};
+  std::size_t before = 0;
+  for (std::size_t c = 0; c < work.size(); before += work[c++])
+    while (bounds.size() < ranges && before >= total / ranges * bounds.size()) bounds.push_back(c);
+  bounds.resize(ranges, work.size());
+  bounds.push_back(work.size());
+  return bounds;
+}
+
 void GroupSums::settle_chunks(std::size_t first, std::size_t last, Sorting& sorting) {
-  const std::size_t lowest = first * kChunk, count = std::min(latents_, last * kChunk) - lowest;
+  if (first == last) return;
+  const std::size_t lowest = first * chunk_, count = std::min(latents_, last * chunk_) - lowest;
   // What was added, by latent, in the order in which it came.
   std::vector<std::uint64_t>& end_of = sorting.end_of;
   end_of.assign(count + 1, 0);
@@ -170,7 +211,7 @@ void GroupSums::settle_chunks(std::size_t first, std::size_t last, Sorting& sort
   std::uint64_t next = 0;
   for (std::size_t c = first; c < last; ++c) {
     Chunk& chunk = chunks_[c];
-    const std::size_t own = chunk.begin.size() - 1, base = c * kChunk - lowest;
+    const std::size_t own = chunk.begin.size() - 1, base = c * chunk_ - lowest;
     const std::uint64_t added = end_of[base + own - 1] - next;
     if (added == 0) continue;
     made.clear(chunk.parts.size() + added);
@@ -193,8 +234,9 @@ void GroupSums::settle_chunks(std::size_t first, std::size_t last, Sorting& sort
       }
       made.begin.push_back(made.parts.size());
     }
-    chunk = Chunk();  // its memory may be taken for the new ones
-    chunk = {made.begin, PagedVector<std::uint32_t>(made.groups), PagedVector<float>(made.parts)};
+    chunk.begin.swap(made.begin);
+    replace(made.groups, chunk.groups, chunk.group_room);
+    replace(made.parts, chunk.parts, chunk.part_room);
   }
 }
 
@@ -204,7 +246,7 @@ void GroupSums::merge(const GroupSums& other) {
     const Chunk& chunk = other.chunks_[c];
     for (std::size_t l = 0; l + 1 < chunk.begin.size(); ++l)
       for (std::uint64_t i = chunk.begin[l]; i < chunk.begin[l + 1]; ++i)
-        add(static_cast<std::uint32_t>(c * kChunk + l), chunk.groups[i], chunk.parts[i]);
+        add(static_cast<std::uint32_t>(c * chunk_ + l), chunk.groups[i], chunk.parts[i]);
     chunk.forget(0, chunk.parts.size());
     tidy();
   }
@@ -214,9 +256,9 @@ void GroupSums::merge(const GroupSums& other) {
 
 void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
   out.clear();
-  const Chunk& chunk = chunks_[latent / kChunk];
-  const std::uint64_t begin = chunk.begin[latent % kChunk];
-  for (std::uint64_t end = chunk.begin[latent % kChunk + 1]; end > begin;) {
+  const Chunk& chunk = chunks_[latent / chunk_];
+  const std::uint64_t begin = chunk.begin[latent % chunk_];
+  for (std::uint64_t end = chunk.begin[latent % chunk_ + 1]; end > begin;) {
     // From the smallest part up: rounded once at each step, for one or two parts once in all.
     const std::uint32_t group = chunk.groups[end - 1];
     double sum = 0;
@@ -228,8 +270,8 @@ void GroupSums::of(std::size_t latent, std::vector<GroupSum>& out) const {
 
 void GroupSums::forget(std::size_t first, std::size_t last) const {
   while (first < last) {
-    const Chunk& chunk = chunks_[first / kChunk];
-    const std::size_t own = first % kChunk, end = std::min(own + last - first, chunk.begin.size() - 1);
+    const Chunk& chunk = chunks_[first / chunk_];
+    const std::size_t own = first % chunk_, end = std::min(own + last - first, chunk.begin.size() - 1);
     const std::uint64_t begin = chunk.begin[own], count = chunk.begin[end] - begin;
     chunk.forget(begin, count);
     first += end - own;
@@ -265,9 +307,11 @@ void GroupSums::restore(GroupParts all, const std::vector<std::uint32_t>& known)
       fail(ErrorCode::format, "sums per group: the parts of latent " + std::to_string(l) + " fall");
   for (std::size_t c = 0; c < chunks_.size(); ++c) {
     Chunk& chunk = chunks_[c];
-    const std::size_t lowest = c * kChunk, own = chunk.begin.size() - 1;
+    const std::size_t lowest = c * chunk_, own = chunk.begin.size() - 1;
     const std::uint64_t first = begin[lowest], count = begin[lowest + own] - first;
     for (std::size_t l = 0; l <= own; ++l) chunk.begin[l] = begin[lowest + l] - first;
+    chunk.group_room = nullptr;
+    chunk.part_room = nullptr;
     chunk.groups = all.groups.slice(first, count);
     chunk.parts = all.parts.slice(first, count);
     // Messages are made when they are needed: there may be a hundred million parts.

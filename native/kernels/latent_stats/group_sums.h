@@ -4,9 +4,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "native/core/column.h"
+#include "native/core/paged_buffer.h"
 #include "native/core/paged_vector.h"
 
 namespace personascope {
@@ -72,6 +74,9 @@ class GroupSums {
     std::vector<std::uint64_t> begin;  // into its own columns
     Column<std::uint32_t> groups;
     Column<float> parts;
+    // Where they lie, unless that is a file.
+    std::shared_ptr<PagedBuffer<std::uint32_t>> group_room;
+    std::shared_ptr<PagedBuffer<float>> part_room;
 
     // Parts [first, first + count) will not be read for a while.
     void forget(std::uint64_t first, std::uint64_t count) const {
@@ -83,10 +88,10 @@ class GroupSums {
   struct Sorting {
     std::vector<std::uint64_t> end_of;
     PagedVector<Part> sorted;
-    // The new columns of a chunk.
+    // The new columns of a chunk are made in the memory that the old ones of another one had.
     std::vector<std::uint64_t> begin;
-    PagedVector<std::uint32_t> groups;
-    PagedVector<float> parts;
+    PagedBuffer<std::uint32_t> groups;
+    PagedBuffer<float> parts;
   };
   struct Builder;
 
@@ -99,10 +104,12 @@ class GroupSums {
   }
   // Sorts in everything added; its memory stays.
   void sort_in();
+  // Bounds of ranges of chunks that take about as long to sort in: [ranges + 1].
+  std::vector<std::size_t> shares(std::size_t ranges) const;
   // Sorts in what was added to the latents of chunks [first, last).
   void settle_chunks(std::size_t first, std::size_t last, Sorting& sorting);
 
-  std::size_t latents_;
+  std::size_t latents_, chunk_;  // chunk_: latents a chunk
   std::vector<Chunk> chunks_;
   std::size_t settled_ = 0;  // parts
   PagedVector<Added> added_;

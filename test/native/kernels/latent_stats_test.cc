@@ -314,6 +314,55 @@ TEST(many_codes_are_sorted_in_as_they_come) {
   }
 }
 
+TEST(sums_of_many_latents_are_sorted_in_again_and_again) {
+  // Latents of very different frequency, so that threads get ranges of different length; what was given out
+  // stays as it was.
+  constexpr std::uint32_t kLatents = 10'000, kGroups = 40;
+  std::vector<GroupParts> first;
+  for (const int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    GroupSums sums(kLatents);
+    const Philox random(7, 1);
+    std::map<std::pair<std::uint32_t, std::uint32_t>, double> expected;
+    std::vector<GroupParts> kept, copies;
+    std::uint64_t drawn = 0;
+    for (int step = 0; step < 12; ++step) {
+      const std::uint64_t codes = step % 4 == 3 ? 500 : 60'000;
+      for (std::uint64_t i = 0; i < codes; ++i) {
+        const auto words = random.words(drawn++);
+        const double share = words[0] / 4294967296.0;
+        const auto latent = static_cast<std::uint32_t>(kLatents * share * share * share);
+        // Groups mostly rise, as prompts do.
+        const std::uint32_t group =
+            words[1] % 8 ? static_cast<std::uint32_t>(3 * step) + words[2] % 3 : words[2] % kGroups;
+        const auto value = static_cast<float>(1 + words[3] % 1024) / 1024;
+        sums.add(latent, group, value);
+        expected[{latent, group}] += value;
+      }
+      sums.settle();
+      if (step % 3 == 1) {
+        kept.push_back(sums.parts());
+        copies.push_back({kept.back().begin, kept.back().groups.slice(0, kept.back().groups.size()),
+                          kept.back().parts.slice(0, kept.back().parts.size())});
+      }
+    }
+    std::vector<GroupSum> found;
+    std::size_t pairs = 0;
+    for (std::uint32_t latent = 0; latent < kLatents; ++latent) {
+      sums.of(latent, found);
+      pairs += found.size();
+      for (const GroupSum& one : found) CHECK_EQ(one.sum, (expected[{latent, one.group}]));
+    }
+    CHECK_EQ(pairs, expected.size());
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      CHECK(kept[i].groups == copies[i].groups && kept[i].parts == copies[i].parts);
+      if (threads != 1) CHECK(kept[i].begin == first[i].begin && kept[i].parts == first[i].parts);
+    }
+    if (threads == 1) first = copies;
+  }
+  set_thread_count(2);
+}
+
 TEST(examples_of_chosen_latents) {
   const Codes codes(400, 50, 4);
   const LatentStats all = codes.stats({50, 3, false, false}, 400);
