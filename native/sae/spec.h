@@ -56,8 +56,8 @@ struct SaeSpec {
   std::vector<float> threshold;     // [latents], or one for all
   std::vector<float> gate_bias, magnitude_scale, magnitude_bias;  // [latents]; gated
   std::vector<float> selection_scale;                             // [latents] or empty
-  DecoderScale decoder_scale;  // instead of it: encoding reads the decoder
-  LayerGates layer_gates;      // of decoupled crosscoders
+  DecoderScale decoder_scale;                                     // instead of it: encoding reads the decoder
+  LayerGates layer_gates;                                         // of decoupled crosscoders
 };
 
 // The device of that name (see choose_device) for an SAE. 'auto' takes the CPU where fp32 is asked for, which
