@@ -116,6 +116,7 @@ export type { SaeMetadata } from './sae/config.js'
 export { convertSae, type ConvertedSae } from './sae/convert.js'
 export { inspectSae, type InspectedSae } from './sae/inspect.js'
 export { Sae, type EncodeOptions, type Precision, type SaeOptions, type SaeWeights } from './sae/sae.js'
+export { DECODER_NORMS } from './sae/spec.js'
 export type { DecoderScale, InputNorm, SaeSpec, Selection, WeightSource } from './sae/spec.js'
 export {
   trainSae,

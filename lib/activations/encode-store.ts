@@ -243,11 +243,8 @@ async function joinParts(
   ]
   if (k === undefined)
     tensors.push({ name: 'offsets', dtype: 'U64', shape: [rows + 1], data: () => offsetsOf(parts.map(open)) })
-  for (const [name, dtype] of [
-    ['rows', 'U64'],
-    ['input_mean', 'F32'],
-    ['input_scale', 'F32'],
-  ] as const)
+  const ofRows = [['rows', 'U64'] as const, ...inputTensors.map(([name]) => [name, 'F32'] as const)]
+  for (const [name, dtype] of ofRows)
     if (parts.every((part) => open(part).tensors.has(name)))
       tensors.push({ name, dtype, shape: [rows], data: concatenated(name) })
   const metadata = { format: CODES_FORMAT, version: VERSION, latents: String(sae.latents) }

@@ -392,6 +392,10 @@ function nativeSpec(spec: SaeSpec, options: SaeOptions): NativeSaeSpec {
   else if (spec.selectionScale !== undefined) {
     const { joined, added } = spec.selectionScale
     requireArgument(
+      joined >= 0 && added >= 0 && joined + added > 0,
+      `selectionScale: found joined ${joined} and added ${added}, expected at least 0, and one above`,
+    )
+    requireArgument(
       added === 0 || (spec.layers ?? 1) === 1 || !(spec.wDec instanceof Float32Array),
       "selectionScale: the sum of the layers' norms needs a decoder that lies in a file",
     )

@@ -320,6 +320,17 @@ describe('files in SAELens layout', () => {
     const [lazy, given] = await Promise.all(
       [DECODER_NORMS, selectionScale].map((scale) => Sae.fromSpec({ ...spec, selectionScale: scale })),
     )
+    for (const scale of [
+      { joined: 0, added: 0 },
+      { joined: -1, added: 2 },
+      { joined: Number.NaN, added: 1 },
+    ])
+      await expect(Sae.fromSpec({ ...spec, selectionScale: scale })).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARGUMENT',
+        message: expect.stringMatching(/selectionScale/),
+      })
+    const layered = { ...spec, layers: dModel, selectionScale: { joined: 0, added: 1 } }
+    await expect(Sae.fromSpec(layered)).rejects.toThrow(/decoder that lies in a file/)
     const wanted = await given!.encode(x)
     expect(await lazy!.decode(wanted)).toEqual(await given!.decode(wanted))
     expect((await lazy!.encode(x)).values).toEqual(wanted.values)

@@ -103,7 +103,7 @@ async function selectionOf(
     refuse(file.path, 'threshold', `${thresholds.length} values`, 'one, as codes are not decoupled')
   const [selection] = Array.from(thresholds, (threshold) => batchThreshold(file.path, threshold))
   if (normalisation === 'none') return { selection: selection! }
-  if (!decoupled) return { selection: selection!, selectionScale: scaleOf(normalisation, config) }
+  if (!decoupled) return { selection: selection!, selectionScale: scaleOf(file.path, normalisation, config) }
   const decoder = file.tensor('decoder.weight')
   const norms = await rowNorms(
     callNative(() => decoder.reshape([layers * latents, decoder.shape[2]!])),
@@ -133,15 +133,17 @@ function anyLayer(
 }
 
 function scaleOf(
+  path: string,
   normalisation: Exclude<CodeNormalisation, 'none' | 'decoupled'>,
   config: Config,
 ): DecoderScale {
   if (normalisation === 'crosscoder') return { joined: 0, added: 1 }
   if (normalisation === 'sae') return DECODER_NORMS
-  return {
-    joined: config.code_normalization_alpha_sae ?? 1,
-    added: config.code_normalization_alpha_cc ?? 0.1,
-  }
+  const joined = config.code_normalization_alpha_sae ?? 1
+  const added = config.code_normalization_alpha_cc ?? 0.1
+  if (!(joined >= 0 && added >= 0 && joined + added > 0))
+    refuse(path, 'code_normalization_alpha_sae, _cc', `${joined}, ${added}`, 'at least 0, and one above')
+  return { joined, added }
 }
 
 /**
