@@ -4,6 +4,9 @@ import { describe, expect, it } from 'vitest'
 import { ROLES, type StoredDtype } from '../../lib/activations/format.js'
 import { ActivationStore, type BatchOptions, type StoreBatch } from '../../lib/activations/store.js'
 import { ActivationStoreWriter, type StoredActivations } from '../../lib/activations/writer.js'
+import { runNative } from '../../lib/core/task.js'
+import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.js'
+import { native } from '../../lib/native.js'
 import { temporaryFolder } from '../io/temporary-folder.js'
 
 const dModel = 5
@@ -57,6 +60,44 @@ function expectTrue(batch: StoreBatch): void {
 }
 
 const totalRows = batchLengths.flat().reduce((a, b) => a + b, 0)
+
+describe('rows of a mapped file', () => {
+  it.each(['keep', 'unmap', 'evict'] as const)('are the same after they were read, %s', async (after) => {
+    const path = join(await temporaryFolder(), 'rows.safetensors')
+    const [count, width] = [3000, 64]
+    const data = Float32Array.from({ length: count * width }, (_, i) => i)
+    await writeSafetensors(path, [{ name: 'activations', dtype: 'F32', shape: [count, width], data }])
+    const tensor = SafetensorsFile.open(path).tensor('activations')
+    expect(native.rowsInMemory(tensor)).toBe(true) // it was just written
+    const rows = Uint32Array.from({ length: count }, (_, row) => row)
+    for (let pass = 0; pass < 3; pass++) {
+      const out = new Float32Array(data.length)
+      await runNative({}, 'rows', (job) => native.readRows(tensor, rows, rows, out, after, job))
+      expect(out).toEqual(data)
+    }
+  })
+
+  it('are kept, unmapped or evicted, nothing else', async () => {
+    const path = join(await temporaryFolder(), 'rows.safetensors')
+    await writeSafetensors(path, [{ name: 'a', dtype: 'F32', shape: [1, 1], data: Float32Array.of(1) }])
+    const row = Uint32Array.of(0)
+    const read = (): Promise<void> =>
+      runNative({}, 'rows', (job) =>
+        native.readRows(
+          SafetensorsFile.open(path).tensor('a'),
+          row,
+          row,
+          new Float32Array(1),
+          'burn' as 'keep',
+          job,
+        ),
+      )
+    await expect(read()).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringMatching(/after: found 'burn', expected 'keep', 'unmap' or 'evict'/) as string,
+    })
+  })
+})
 
 describe('a store', () => {
   it('gives back every row in order, over several shards', async () => {
