@@ -9,6 +9,7 @@ import { native } from '../../lib/native.js'
 import { SparseCodes } from '../../lib/sae/codes.js'
 import { Sae } from '../../lib/sae/sae.js'
 import { DECODER_NORMS } from '../../lib/sae/spec.js'
+import { distance } from '../support/close.js'
 
 const dModel = 13
 const latents = 37
@@ -343,6 +344,24 @@ describe('files in SAELens layout', () => {
     expect(await readFile(join(folder, 'lazy', 'sae_weights.safetensors'))).toEqual(
       await readFile(join(folder, 'given', 'sae_weights.safetensors')),
     )
+
+    // Of a top-k SAE only the norms themselves are a flag; what else scales it is folded into the weights.
+    const topk = { ...spec, selection: { rule: 'topk', k }, architecture: 'topk' } as const
+    for (const [name, scale] of [
+      ['norms', DECODER_NORMS],
+      ['half', { joined: 0.5, added: 0 }],
+      ['more', { joined: 0.5, added: 0.75 }],
+      ['array', selectionScale.map((value, l) => value * (1 + (l % 3)))],
+    ] as const) {
+      const made = await Sae.fromSpec({ ...topk, selectionScale: scale })
+      await made.save(join(folder, name))
+      const again = await Sae.load(join(folder, name))
+      expect(again.spec.selectionScale, name).toEqual(name === 'norms' ? DECODER_NORMS : undefined)
+      const [codes, saved] = [await made.encode(x), await again.encode(x)]
+      expect(saved.indices, name).toEqual(codes.indices)
+      expect(distance(saved.values, codes.values), name).toBeLessThan(1e-5)
+      expect(distance(await again.decode(saved), await made.decode(codes)), name).toBeLessThan(1e-5)
+    }
 
     // What cannot be a norm is told then, and opening does not look for it.
     const file = join(folder, 'sae_weights.safetensors')

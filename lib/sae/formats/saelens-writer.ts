@@ -46,7 +46,11 @@ export async function writeSaeLens(
   const dOut = sae.dOut ?? dModel
   const architecture = architectureOf(sae, weights.skip !== undefined)
   // Decoder norms that only scale codes are a flag of top-k SAEs; else, like a scale of inputs, they are folded.
-  const flagged = architecture === 'topk' && sae.scaledCodes === true && sae.standardise === undefined
+  const flagged =
+    architecture === 'topk' &&
+    sae.scaledCodes === true &&
+    sae.standardise === undefined &&
+    factorOfNorms(sae.selectionScale) === 1
   const codeScale = flagged ? undefined : await codeScaleOf(sae, weights, dOut, options)
   const inputScale = sae.standardise?.scale
   async function* pieces(total: number, width: number, read: (begin: number, end: number) => Float32Array) {
@@ -144,6 +148,11 @@ export async function writeSaeLens(
   )
 }
 
+/** What decoder norms are multiplied with: there is one layer, of which both terms of a DecoderScale are the norm. */
+function factorOfNorms(scale: SaeSummary['selectionScale']): number | undefined {
+  return scale === undefined || scale instanceof Float32Array ? undefined : scale.joined + scale.added
+}
+
 async function codeScaleOf(
   { selectionScale, latents }: SaeSummary,
   weights: WeightPieces,
@@ -151,6 +160,7 @@ async function codeScaleOf(
   options: TaskOptions,
 ): Promise<Float32Array | undefined> {
   if (selectionScale === undefined || selectionScale instanceof Float32Array) return selectionScale
+  const factor = factorOfNorms(selectionScale)!
   const norms = new Float32Array(latents)
   const unused = new Float32Array(dOut)
   const step = Math.max(1, Math.floor(pieceValues / dOut))
@@ -160,7 +170,10 @@ async function codeScaleOf(
     const products = await runNative({ signal: options.signal }, 'rows', (job) =>
       native.rowProducts(rows, dOut, unused, job),
     )
-    norms.set(products.norms, begin)
+    norms.set(
+      products.norms.map((norm) => factor * norm),
+      begin,
+    )
   }
   return norms
 }
