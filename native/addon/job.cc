@@ -83,7 +83,6 @@ struct Job {
     JobContext context(*this);
     try {
       finish = work(context);
-      context.reads().check();
     } catch (const Error& failure) {
       error = std::make_unique<Error>(failure);
     } catch (const std::bad_alloc&) {
@@ -91,8 +90,8 @@ struct Job {
     } catch (const std::exception& failure) {
       error = std::make_unique<Error>(ErrorCode::internal, failure.what());
     }
-    // Whatever was made of zeros that stand for a file's pages.
-    if (error && context.reads().lost()) error = std::make_unique<Error>(context.reads().error());
+    // Whatever came of it, it may be of zeros that stand for a file's pages.
+    if (context.reads().lost()) error = std::make_unique<Error>(context.reads().error());
     work = nullptr;
   }
 

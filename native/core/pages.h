@@ -62,6 +62,12 @@ inline void want_pages(const void* data, std::size_t bytes) {
   advise_pages(data, bytes, MADV_WILLNEED);
 }
 
+// They leave this process, and are read again where they are touched. Of a file only: other memory would lose
+// its content.
+inline void forget_pages(const void* data, std::size_t bytes) {
+  advise_pages(data, bytes, MADV_DONTNEED);
+}
+
 // The pages of a mapped file that hold `data` and lie in this process leave the memory of the system too, so
 // that reading through a file that is not in memory leaves it so, and others what they keep there. What is
 // read next takes the same memory again: on a virtual machine fresh memory costs more than reading does.
@@ -86,12 +92,6 @@ inline bool mostly_in_memory(const void* data, std::size_t bytes) {
     there += state & 1;
   }
   return 2 * there >= count;
-}
-
-// They leave this process, and are read again where they are touched. Of a file only: other memory would lose
-// its content.
-inline void forget_pages(const void* data, std::size_t bytes) {
-  advise_pages(data, bytes, MADV_DONTNEED);
 }
 
 }  // namespace personascope
