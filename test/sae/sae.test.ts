@@ -356,11 +356,12 @@ describe('files in SAELens layout', () => {
       const made = await Sae.fromSpec({ ...topk, selectionScale: scale })
       await made.save(join(folder, name))
       const again = await Sae.load(join(folder, name))
-      expect(again.spec.selectionScale, name).toEqual(name === 'norms' ? DECODER_NORMS : undefined)
+      const wantedScale = name === 'norms' ? DECODER_NORMS : undefined
+      expect([name, again.spec.selectionScale]).toEqual([name, wantedScale])
       const [codes, saved] = [await made.encode(x), await again.encode(x)]
-      expect(saved.indices, name).toEqual(codes.indices)
-      expect(distance(saved.values, codes.values), name).toBeLessThan(1e-5)
-      expect(distance(await again.decode(saved), await made.decode(codes)), name).toBeLessThan(1e-5)
+      expect([name, saved.indices]).toEqual([name, codes.indices])
+      expect(distance(saved.values, codes.values)).toBeLessThan(1e-5)
+      expect(distance(await again.decode(saved), await made.decode(codes))).toBeLessThan(1e-5)
     }
 
     // What cannot be a norm is told then, and opening does not look for it.
